@@ -5,14 +5,14 @@ import Migrations
 import PostgreSQL
 import SystemPackage
 
-/// The database option of every command.
+/// The option that names the database. Every command has it.
 struct DatabaseOption: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "The database, as a libpq connection string. (default: $DATABASE_URL)",
       discussion: """
         Without this option and DATABASE_URL, libpq uses its PG* variables. Keep a password in ~/.pgpass or \
-        DATABASE_URL: arguments are visible in the process list.
+        DATABASE_URL, because the process list shows arguments.
         """,
       valueName: "url"))
   var database: String?
@@ -27,13 +27,14 @@ struct MigrationsOption: ParsableArguments {
   @Option(
     name: .customLong("migrations-dir"),
     help: ArgumentHelp(
-      "The directory of the platform's migrations. (default: the program's own)",
+      "The directory of the platform's migrations. (default: those in the program)",
       valueName: "dir"), completion: .directory)
   var directory: String?
 
   /// Reads the service's migrations.
-  /// - Throws: a `ValidationError` if the directory has migrations for another program.
-  func set() throws -> MigrationSet {
+  /// - Throws: a `ValidationError` if the directory has migrations for another program; `MigrationError` if they cannot
+  ///   be read.
+  func migrationSet() throws -> MigrationSet {
     let set =
       if let directory {
         try MigrationSet(directory: FilePath(directory))

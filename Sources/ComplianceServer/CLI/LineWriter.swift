@@ -28,7 +28,7 @@ final class LineWriter: Sendable {
     }
   }
 
-  /// Waits until all lines so far are written.
+  /// Waits until all queued lines are written.
   func flush() {
     queue.sync {}
   }

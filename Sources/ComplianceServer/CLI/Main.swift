@@ -33,8 +33,8 @@ struct ComplianceServerCommand: AsyncParsableCommand {
     commandName: "compliance-server",
     abstract: "A Batch Compliance API on a database with a platform's state.",
     discussion: """
-      Implements X's Batch Compliance API on the tables platform.accounts and platform.posts: \
-      for development and tests, and for a platform's own data consumers.
+      Implements X's Batch Compliance API on the tables platform.accounts and platform.posts. Use it for \
+      development and tests, or to serve the data consumers of your own platform.
 
         createdb platform
         export DATABASE_URL=postgres:///platform COMPLIANCE_SERVER_TOKEN=anything

@@ -71,7 +71,7 @@ private func withMigrator(
   _ database: DatabaseOption, _ migrations: MigrationsOption,
   _ body: (Migrator) async throws -> Void
 ) async throws {
-  let set = try migrations.set()
+  let set = try migrations.migrationSet()
   try await Connection.withConnection(
     database.connectionString, applicationName: "compliance-server migrate", refusingPoolers: true
   ) { connection in

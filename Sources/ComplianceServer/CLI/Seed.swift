@@ -30,7 +30,7 @@ struct Seed: AsyncParsableCommand {
       valueName: "time"))
   var until = EpochTime(seconds: SeedPlan.defaultUntilEpochSeconds)
 
-  @Flag(help: "Empty the tables first. Without it, the tables must be empty.")
+  @Flag(help: "Empty the tables first. Without this flag, the tables must be empty.")
   var replace = false
 
   @OptionGroup(title: "Fractions, from 0 to 1") var shares: SeedShares
@@ -130,10 +130,12 @@ struct SeedShares: ParsableArguments {
 
   func validate() throws {
     guard (ofAccounts.all + ofPosts.all).allSatisfy({ (0...1).contains($0) }) else {
-      throw ValidationError("A fraction must be from 0 to 1.")
+      throw ValidationError("Each fraction, such as --protected, must be from 0 to 1.")
     }
     guard ofAccounts.all.reduce(0, +) <= 1 else {
-      throw ValidationError("The sum of the accounts' fractions is more than 1.")
+      throw ValidationError(
+        "The sum of --protected, --suspended, --deactivated, --deleted and --returned is more than 1."
+      )
     }
     guard postsDeleted + postsBounced <= 1 else {
       throw ValidationError("The sum of --posts-deleted and --posts-bounced is more than 1.")
@@ -141,7 +143,7 @@ struct SeedShares: ParsableArguments {
   }
 }
 
-/// A time such as 2026-11-01T00:00:00Z.
+/// A command line argument: a time such as 2026-11-01T00:00:00Z.
 struct EpochTime: ExpressibleByArgument {
   let seconds: Int64
 

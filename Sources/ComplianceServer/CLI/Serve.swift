@@ -14,9 +14,9 @@ struct Serve: AsyncParsableCommand {
       continues where it stopped. On SIGTERM or SIGINT it finishes the current requests, for at most \
       5 seconds.
 
-      Limits: 128,000,000 bytes for an upload (1,000,000,000 in the gcs profile). 32 KiB and 100 fields \
-      for a request's head, which must arrive within 20 seconds. A client must send or receive at least \
-      15 kB of a body in each 30 seconds.
+      Limits: 128,000,000 bytes for an upload (1,000,000,000 in the gcs profile). 32 KiB and 100 header \
+      fields for a request's head. A connection's first head must arrive within 20 seconds. A client must \
+      send or receive at least 15 kB of a body in each 30 seconds.
       """)
 
   @OptionGroup var database: DatabaseOption
@@ -40,7 +40,7 @@ struct Serve: AsyncParsableCommand {
     name: .customLong("public-url"),
     help: ArgumentHelp(
       "The base of upload and download URLs. (default: the listen address)",
-      discussion: "If it has a path, the proxy must remove this path from requests.",
+      discussion: "If the URL has a path, your proxy must remove this path from requests.",
       valueName: "url"))
   var publicURL: String?
 
@@ -56,13 +56,13 @@ struct Serve: AsyncParsableCommand {
   @Option(
     name: .customLong("upload-lifetime"),
     help: ArgumentHelp(
-      "How long after its creation a job accepts its upload.", valueName: "seconds"))
+      "How long a job accepts its upload after the job's creation.", valueName: "seconds"))
   var uploadLifetimeSeconds = 15 * 60
 
   @Option(
     name: .customLong("download-lifetime"),
     help: ArgumentHelp(
-      "How long after a job's creation its result can be downloaded.", valueName: "seconds"))
+      "How long a result can be downloaded after its job's creation.", valueName: "seconds"))
   var downloadLifetimeSeconds = 7 * 24 * 60 * 60
 
   @OptionGroup(title: "Wire profile") var wire: WireOptions
@@ -77,7 +77,7 @@ struct Serve: AsyncParsableCommand {
   @Option(
     name: .customLong("connections"),
     help: ArgumentHelp(
-      "The largest number of open connections of each host. Further connections wait.",
+      "The largest number of open connections at each listen address. Further connections wait.",
       valueName: "number"))
   var connectionsMax = ComplianceServer.ConnectionLimits().connectionsMax
 
@@ -96,7 +96,7 @@ struct Serve: AsyncParsableCommand {
       discussion: """
         The variable COMPLIANCE_SERVER_ADMIN_TOKEN can hold it, too. Without a token, the pages are \
         available only if the server listens on a loopback address and has no --public-url, and only \
-        at a loopback host, such as http://127.0.0.1:8080/.
+        with a loopback host in the URL, such as http://127.0.0.1:8080/.
         """,
       valueName: "secret"))
   var adminToken: String?
@@ -126,7 +126,7 @@ struct Serve: AsyncParsableCommand {
   }
 
   func run() async throws {
-    // Without this, SIGXFSZ kills the server when a file reaches the size limit. With it, only one job fails.
+    // When a file reaches the size limit, SIGXFSZ would kill the server. If the signal is ignored, only one job fails.
     signal(SIGXFSZ, SIG_IGN)
     let accessLog = writesAccessLog ? LineWriter(.standardOutput) : nil
     defer { accessLog?.flush() }
@@ -166,7 +166,7 @@ struct Serve: AsyncParsableCommand {
     configuration.adminToken = secret(adminToken, variable: "COMPLIANCE_SERVER_ADMIN_TOKEN")
     configuration.accessLog = accessLog?.write
     configuration.faults = try faultPlan.map { try readFaultPlan($0) }
-    configuration.migrations = try migrations.set()
+    configuration.migrations = try migrations.migrationSet()
     configuration.uploadLifetime = .seconds(uploadLifetimeSeconds)
     configuration.downloadLifetime = .seconds(downloadLifetimeSeconds)
     return configuration

@@ -8,8 +8,8 @@ struct WireOptions: ParsableArguments {
     help: ArgumentHelp(
       "native or gcs: how new jobs transfer their files.",
       discussion: """
-        native: on this host, with the App's bearer token. gcs: on a storage host, where the signed URL \
-        is the only credential. X used gcs until August 2026.
+        native: transfers use the API's host and the App's bearer token. gcs: transfers use a storage host, \
+        and the signed URL is the only credential. X used gcs until August 2026.
         """))
   var profile = WireProfile.native
 
@@ -35,7 +35,7 @@ struct WireOptions: ParsableArguments {
       "The base of the gcs profile's upload and download URLs. (default: the storage address)",
       discussion: """
         The signatures cover the host, so a proxy must forward the Host header unchanged. If the URL has a \
-        path, the proxy must remove the path.
+        path, the proxy must remove this path from requests.
         """,
       valueName: "url"))
   var storagePublicURL: String?
@@ -98,6 +98,6 @@ struct ListenAddress: ExpressibleByArgument {
 
   var defaultValueDescription: String { "\(host):\(port)" }
 
-  /// Whether the host stands for all addresses. A server can listen on it, but a client cannot connect to it.
+  /// Whether the host is a wildcard for all addresses. A server can listen on it, but a client cannot connect to it.
   var isEveryAddress: Bool { ["0.0.0.0", "::", "*"].contains(host) }
 }

@@ -12,20 +12,20 @@ public struct FaultPlan: Sendable {
     self.faults = faults
   }
 
-  /// Whether the plan creates jobs of this profile.
-  public func switches(to profile: String) -> Bool {
+  /// Whether a fault of the plan gives jobs this profile.
+  public func uses(profile: String) -> Bool {
     faults.contains { if case .profile(profile) = $0.kind { true } else { false } }
   }
 }
 
 /// One of a plan's faults.
 public struct Fault: Sendable {
-  /// Unique in the plan.
+  /// No two faults of a plan have the same name.
   public let name: String
   public let kind: Kind
   public let points: Set<Point>
   public let frequency: Frequency
-  /// How often the fault may happen; nil means no limit.
+  /// The maximum number of times that the fault happens; nil means no limit.
   public let timesMax: Int?
 
   /// An endpoint, or the processing of a job, at which a fault can happen.
@@ -56,9 +56,9 @@ public struct Fault: Sendable {
     case latency(Duration)
     /// The request is not processed; the response is this.
     /// - Parameter reset: the time until the reset, for the rate limit headers.
-    case answer(AnswerChange, reset: Duration?)
+    case respond(ResponseChange, reset: Duration?)
     /// The request is processed, and its response is changed.
-    case rewrite(AnswerChange)
+    case rewrite(ResponseChange)
     case cut(CutTime)
     /// The request is processed, and the connection closes without a response.
     case loseResponse
@@ -136,7 +136,7 @@ extension FaultPlan {
 }
 
 extension Fault: CustomStringConvertible {
-  /// Such as `answer 500 (html) at create, get; 33.0 % of the calls; at most 5 times`.
+  /// Such as `respond with 500 (html) at create, get; 33.0 % of the calls; at most 5 times`.
   public var description: String {
     let points = Point.allCases.filter(self.points.contains).map(\.rawValue)
       .joined(separator: ", ")
@@ -160,16 +160,18 @@ extension Fault.Kind: CustomStringConvertible {
   public var description: String {
     switch self {
     case .latency(let time): "delay the response by \(time)"
-    case .answer(let answer, _): "answer \(answer)"
+    case .respond(let response, _): "respond with \(response)"
     case .rewrite(let change): "rewrite the response: \(change)"
-    case .cut(let time): "cut \(time.rawValue) the response"
+    case .cut(.before): "close the connection before the request is processed"
+    case .cut(.during): "close the connection during the response"
+    case .cut(.after): "close the connection after the response"
     case .loseResponse: "lose the response"
-    case .store(let part): "store \(part * 100) % of the upload"
-    case .truncate(let part): "send \(part * 100) % of the result"
+    case .store(let fraction): "store \(fraction * 100) % of the upload"
+    case .truncate(let fraction): "send \(fraction * 100) % of the result"
     case .corrupt(let bytes): "change \(bytes) bytes of the result"
     case .slow(let time): "delay the processing by \(time)"
     case .fail(let error): "fail with \"\(error)\""
-    case .expire: "expire at once"
+    case .expire: "expire the job immediately"
     case .duplicateLines(let count): "repeat \(count) lines"
     case .unknownLines(let count): "add \(count) unknown lines"
     case .malformedLines(let count): "add \(count) malformed lines"

@@ -4,14 +4,14 @@ internal import Foundation
 public enum JSONValue: Sendable, Equatable {
   case null
   case flag(Bool)
-  /// An integer of 64 bits. As a `Double` it would lose digits.
+  /// A 64-bit integer. As a `Double` it could lose digits.
   case integer(Int64)
   case number(Double)
   case text(String)
   case array([JSONValue])
   case object([String: JSONValue])
 
-  /// Replaces the time placeholders in all texts of this value.
+  /// Replaces the time placeholders in all strings of this value.
   func filled(at date: Date) -> JSONValue {
     switch self {
     case .null, .flag, .integer, .number: self

@@ -4,7 +4,8 @@ internal import Yams
 
 extension FaultPlan {
   /// Reads a fault plan from a file.
-  /// - Throws: `DefinitionError` with all mistakes, each with file, line and remedy.
+  /// - Throws: `DefinitionError` if the file cannot be read or is not UTF-8, or with all mistakes in the plan, each with
+  ///   file, line and remedy.
   public init(path: String) throws {
     guard let data = FileManager.default.contents(atPath: path) else {
       throw DefinitionError(
@@ -21,7 +22,7 @@ extension FaultPlan {
   /// - Throws: `DefinitionError` with all mistakes, each with file, line and remedy.
   public init(yaml: String, file: String) throws {
     let mistakes = Mistakes(file: file)
-    let remedy = "begin with faults:, and list them below it"
+    let remedy = "begin with faults:, and list the faults below it"
     let root = YAMLText.compose(yaml, whenEmpty: remedy, mistakes)
     let map = root.flatMap {
       YAMLMap($0, path: "", keys: .fixed(["seed", "faults"]), mistakes)
@@ -43,7 +44,7 @@ extension FaultPlan {
       ).map { WrittenFault($0, number: index + 1) }
       guard let written, let fault = written.fault() else { continue }
       if faults.contains(where: { $0.name == fault.name }) {
-        written.note("the name \(fault.name) is used twice", "give each fault a different name")
+        written.note("the name \"\(fault.name)\" is used twice", "give each fault a different name")
       }
       faults.append(fault)
     }
@@ -51,7 +52,7 @@ extension FaultPlan {
   }
 }
 
-/// A fault as written in the file. A mistake is noted, and the value is nil.
+/// A fault as written in the file. A value with a mistake is reported, and is nil.
 private struct WrittenFault {
   static let kinds = [
     "latency", "answer", "rewrite", "cut", "lose_response", "store", "truncate", "corrupt", "slow",
@@ -98,7 +99,7 @@ private struct WrittenFault {
     map.note(line ?? map.line, "\(map.path): \(message)", remedy)
   }
 
-  /// Notes a mistake.
+  /// Reports a mistake.
   /// - Returns: nil, in place of the value.
   private func wrong<Value>(_ message: String, _ remedy: String, _ line: Int? = nil) -> Value? {
     note(message, remedy, line)
@@ -110,12 +111,12 @@ private struct WrittenFault {
   private func kind(_ key: String) -> Fault.Kind? {
     switch key {
     case "latency": duration(map, key).map { .latency($0) }
-    case "answer": answer()
+    case "answer": respond()
     case "rewrite": rewrite()
     case "cut": word(map, key, Fault.CutTime.self).map { .cut($0) }
     case "lose_response": flag(key, .loseResponse)
-    case "store": part(key).map { .store($0) }
-    case "truncate": part(key).map { .truncate($0) }
+    case "store": fraction(key).map { .store($0) }
+    case "truncate": fraction(key).map { .truncate($0) }
     case "corrupt": count(key).map { .corrupt($0) }
     case "slow": duration(map, key).map { .slow($0) }
     case "fail": map.requiredString(key).map { .fail($0.value) }
@@ -128,24 +129,24 @@ private struct WrittenFault {
     }
   }
 
-  private func answer() -> Fault.Kind? {
-    guard let answer = map.requiredMap("answer", keys: .fixed(WrittenAnswer.keys + ["reset"]))
+  private func respond() -> Fault.Kind? {
+    guard let written = map.requiredMap("answer", keys: .fixed(WrittenResponse.keys + ["reset"]))
     else { return nil }
-    let reset = answer.node("reset") == nil ? nil : duration(answer, "reset")
-    let change = WrittenAnswer(map: answer).change(defaultBody: .json)
-    guard answer.requiredNode("status") != nil, let change else { return nil }
+    let reset = written.node("reset") == nil ? nil : duration(written, "reset")
+    let change = WrittenResponse(map: written).change(defaultBody: .json)
+    guard written.requiredNode("status") != nil, let change else { return nil }
     if reset != nil, change.status != 429 {
-      note("answer.reset applies only to status 429", "remove reset", answer.line)
+      note("answer.reset applies only to status 429", "remove reset", written.line)
     }
-    return .answer(change, reset: reset)
+    return .respond(change, reset: reset)
   }
 
   private func rewrite() -> Fault.Kind? {
-    let keys = WrittenAnswer.keys + WrittenAnswer.jobKeys
+    let keys = WrittenResponse.keys + WrittenResponse.jobKeys
     guard let written = map.requiredMap("rewrite", keys: .fixed(keys)),
-      let change = WrittenAnswer(map: written).change(defaultBody: nil)
+      let change = WrittenResponse(map: written).change(defaultBody: nil)
     else { return nil }
-    guard change != AnswerChange() || !written.entries.isEmpty else {
+    guard change != ResponseChange() || !written.entries.isEmpty else {
       return wrong(
         "rewrite changes nothing", "write one or more of \(keys.joined(separator: ", "))",
         written.line)
@@ -156,7 +157,7 @@ private struct WrittenFault {
   private func profile() -> String? {
     guard let name = map.requiredString("profile") else { return nil }
     guard ["native", "gcs"].contains(name.value) else {
-      return wrong("profile is \(name.value)", "write native or gcs", name.line)
+      return wrong("profile is \"\(name.value)\"", "write native or gcs", name.line)
     }
     return name.value
   }
@@ -183,7 +184,7 @@ private struct WrittenFault {
     guard let words else { return nil }
     let points = words.value.map { word -> Fault.Point? in
       guard let point = Fault.Point(rawValue: word), implied != nil || point != .processing else {
-        return wrong("at names \(word)", "write one or more of \(Self.points)", words.line)
+        return wrong("at contains \"\(word)\"", "write one or more of \(Self.points)", words.line)
       }
       return point
     }
@@ -239,13 +240,13 @@ private struct WrittenFault {
   private func count(_ key: String) -> Int? {
     guard let count = map.integer(key) else { return nil }
     return (1...Self.countMax).contains(count.value)
-      ? count.value : wrong("\(key) is not a count", "write 1 to \(Self.countMax)")
+      ? count.value : wrong("\(key) is out of range", "write a number from 1 to \(Self.countMax)")
   }
 
-  private func part(_ key: String) -> Double? {
-    guard let part = map.double(key) else { return nil }
-    return part.value >= 0 && part.value < 1
-      ? part.value
+  private func fraction(_ key: String) -> Double? {
+    guard let fraction = map.double(key) else { return nil }
+    return fraction.value >= 0 && fraction.value < 1
+      ? fraction.value
       : wrong("\(key) is not a fraction", "write a number from 0 to less than 1")
   }
 
@@ -255,7 +256,7 @@ private struct WrittenFault {
     guard let text = map.requiredString(key) else { return nil }
     let words = Word.allCases.map(\.rawValue).joined(separator: ", ")
     return Word(rawValue: text.value)
-      ?? wrong("\(key) is \(text.value)", "write one of \(words)", text.line)
+      ?? wrong("\(key) is \"\(text.value)\"", "write one of \(words)", text.line)
   }
 
   private static let countMax = 1_000_000
@@ -272,7 +273,8 @@ private struct WrittenFault {
     case (let count?, "min") where count <= Self.secondsMax / 60: return .seconds(count * 60)
     default:
       return wrong(
-        "\(key) is \(text.value)", "write a time such as 250ms, 2s or 5min, up to a day", text.line)
+        "\(key) is \"\(text.value)\"", "write a time such as 250ms, 2s or 5min, up to a day",
+        text.line)
     }
   }
 }

@@ -1,5 +1,5 @@
-/// Generates the accounts, in the order of their IDs. It keeps 20 bytes for each account, to choose the authors of the
-/// posts later.
+/// Generates the accounts, in the order of their IDs. It keeps 20 bytes for each account, because it later chooses the
+/// authors of the posts.
 struct Accounts {
   struct Account {
     let id: Int64
@@ -37,8 +37,8 @@ struct Accounts {
     let id = timeline.next(&random)
     let draw = random.share()
     let when = Instant(snowflake: id).advanced(by: random.share(), to: until)
-    // The first account stays active. Without it, a post could have no author.
-    var (state, changed) = number == 0 ? (.active, false) : fate(draw)
+    // The first account stays active, so that each post has an author.
+    var (state, changed) = number == 0 ? (.active, false) : chosenState(draw)
     if when <= Instant(snowflake: id) { (state, changed) = (.active, false) }
     ids.append(id)
     endedMilliseconds.append(state.endsPosts ? when.milliseconds : .max)
@@ -46,7 +46,7 @@ struct Accounts {
       id: id, username: Self.username(number), state: state, stateChangedAt: changed ? when : nil)
   }
 
-  private func fate(_ draw: Double) -> (AccountState, changed: Bool) {
+  private func chosenState(_ draw: Double) -> (AccountState, changed: Bool) {
     let shares = plan.accountShares
     var bound = 0.0
     for (share, state) in [
@@ -59,12 +59,13 @@ struct Accounts {
     return (.active, false)
   }
 
-  /// Chooses how active each account is. Call it after the last account.
+  /// Shuffles the accounts. The order decides how active each account is: the first one writes the most posts. Call
+  /// this after the last account.
   mutating func rankByActivity() {
     byActivity = (0..<UInt32(ids.count)).shuffled(using: &random)
   }
 
-  /// Chooses the author of a post at that time. A few accounts write most of the posts.
+  /// Chooses the author of a post that is written at `instant`. A few accounts write most of the posts.
   func author(at instant: Instant, _ random: inout SplitMix64) -> Int64 {
     for _ in 0..<32 {
       let share = random.share()
@@ -79,11 +80,11 @@ struct Accounts {
       && instant.milliseconds < endedMilliseconds[account]
   }
 
-  /// Twelve letters, unique for each number below 2^32.
+  /// A username of twelve letters. All numbers below 2^32 have different usernames.
   private static func username(_ number: Int) -> [UInt8] {
     let consonants = Array("bdfghjklmnprstvz".utf8)
     let vowels = Array("aeio".utf8)
-    // Multiplication by an odd number is one-to-one modulo 2^32.
+    // Different numbers stay different, because multiplication by an odd number is one-to-one modulo 2^32.
     let mixed = UInt64(UInt32(truncatingIfNeeded: number) &* 2_654_435_761)
     var name: [UInt8] = []
     for syllable in 0..<6 {

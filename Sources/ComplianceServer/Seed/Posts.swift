@@ -26,7 +26,7 @@ struct Posts {
     left = plan.posts
     timeline = Timeline(
       from: Instant(epochSeconds: SeedPlan.firstPostEpochSeconds), to: until, count: plan.posts)
-    // The accounts use another sequence of random numbers.
+    // The inverted seed gives other random numbers than those of the accounts.
     random = SplitMix64(seed: ~plan.seed)
   }
 

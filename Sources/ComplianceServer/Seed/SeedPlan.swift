@@ -43,8 +43,8 @@ public struct AccountShares: Sendable {
   public var all: [Double] { [protected, suspended, deactivated, deleted, returned] }
 }
 
-/// The fraction of the posts, from 0 to 1, with each event. A post can have several events, but is not both deleted
-/// and bounced.
+/// The fraction of the posts, from 0 to 1, that are deleted, bounced, edited or without their location. A post can have
+/// several of these changes, but is not both deleted and bounced.
 public struct PostShares: Sendable {
   public var deleted = 0.04
   public var bounced = 0.0002
@@ -127,7 +127,7 @@ struct Timeline {
 
   /// The next snowflake, larger than the previous one.
   mutating func next(_ random: inout SplitMix64) -> Int64 {
-    // Use only basic arithmetic, because every machine rounds it in the same way. The first ID is at the beginning.
+    // Use only basic arithmetic, because every machine rounds it in the same way. The first ID has the time `begin`.
     let fraction = made == 0 ? 0 : (Double(made) + random.share()) / Double(count)
     let instant = begin.advanced(by: fraction * (3 - fraction) / 2, to: end)
     made += 1

@@ -8,7 +8,7 @@ public struct Seeding: Sendable {
   private let connection: Connection
   private let plan: SeedPlan
 
-  /// Called about a hundred times, with the number of posts that are written so far.
+  /// Called repeatedly, with the number of posts written so far.
   public var progressed: @Sendable (_ posts: Int) -> Void = { _ in }
 
   /// The number of generated rows of each kind.
@@ -111,7 +111,7 @@ public struct Seeding: Sendable {
         rows.append(post.geoRemovedAt?.copyMicroseconds)
         report.count(post)
         written += 1
-        if written % step == 0 { progressed(written) }
+        if written % step == 0 || written == plan.posts { progressed(written) }
         if rows.isFull { try await copy.write(rows.take()) }
       }
       try await copy.write(rows.takeLast())
@@ -139,14 +139,14 @@ public struct PlatformNotEmpty: ExplainedError {
   public var disposition: Disposition { .failed }
 }
 
-/// A table's keys and indexes, dropped during COPY. Creating them again afterwards is much faster than updating them
-/// for each row.
+/// A table's keys and indexes. They are dropped before COPY and created again afterwards, because this is much faster
+/// than updating them for each row.
 private struct DroppedIndexes {
   let statements: [String]
 
   /// Drops the keys and indexes of a table.
   static func drop(of table: String, _ transaction: Transaction) async throws -> DroppedIndexes {
-    // Foreign keys come last in the result: a foreign key needs the primary key of the table that it refers to.
+    // Foreign keys come last, because a foreign key can be created only after the primary key that it references.
     let found = try await transaction.query(
       """
       SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),

@@ -75,12 +75,13 @@ final class AssembledServer: Sendable {
       storage: StorageURLs(key: key, baseURL: { storageBase.value }))
     let accessLog = configuration.accessLog.map { AccessLog(writeLine: $0) }
     let servesStorage: Bool =
-      if configuration.profile == .gcs || configuration.faults?.switches(to: "gcs") == true {
+      if configuration.profile == .gcs || configuration.faults?.uses(profile: "gcs") == true {
         true
       } else {
         try await store.hasStorageJobs()
       }
-    // A server with a public URL is behind a proxy. Other machines reach it, and the proxy may send any host name.
+    // A server with a public URL is not local, because other machines reach it through a proxy. The `Host` header does
+    // not show this, because the proxy might send a loopback host.
     let isLocal =
       configuration.publicURL == nil
       && ComplianceServer.Address(host: configuration.host, port: 0).isLoopback
@@ -143,10 +144,10 @@ final class AssembledServer: Sendable {
         services: [processor, sweeper, health],
         .init(
           limits: configuration.connections, metrics: metrics,
-          answer: {
-            var answer = $0.answer
-            answer.headers.append(contentsOf: Self.apiHeaders)
-            return answer
+          response: {
+            var response = $0.plainResponse
+            response.headers.append(contentsOf: Self.apiHeaders)
+            return response
           })
       ) { address in
         base.listens(at: address)
@@ -173,7 +174,7 @@ final class AssembledServer: Sendable {
           storage, host: configuration.storageHost, port: configuration.storagePort, logger,
           .init(
             limits: configuration.connections, metrics: metrics,
-            answer: { StorageProblemMiddleware.translated($0).answer })
+            response: { StorageProblemMiddleware.converted($0).plainResponse })
         ) { address in
           storageBase.listens(at: address)
           opened(address, false)
@@ -200,6 +201,7 @@ final class AssembledServer: Sendable {
       logger: quiet(logger))
   }
 
+  /// Returns all services of the server.
   /// - Parameter watchers: services that stop before all others.
   func group(
     stoppingOn signals: [UnixSignal], endingWith watchers: [any Service] = []
@@ -207,7 +209,7 @@ final class AssembledServer: Sendable {
     let state: [any Service] = [
       DatabaseShutdown(database: database), OwnershipWatch(ownership: ownership),
     ]
-    // The group stops its services one after another, in reverse order.
+    // The group stops its services one after another, in reverse order. So the database stops last.
     var group = ServiceGroupConfiguration(
       services: state + applications + watchers, gracefulShutdownSignals: signals,
       logger: Self.quiet(configuration.logger))
@@ -243,7 +245,7 @@ final class AssembledServer: Sendable {
     }
   }
 
-  /// Shows only the warnings and errors of the frameworks: their other messages are about their internals.
+  /// Shows only the warnings and errors of the frameworks, because their other messages are about their internals.
   private static func quiet(_ logger: Logger) -> Logger {
     var logger = logger
     logger.logLevel = max(logger.logLevel, .warning)
@@ -251,7 +253,7 @@ final class AssembledServer: Sendable {
   }
 }
 
-/// The base of URLs: the configured URL, or the address on which the server listens.
+/// The beginning of the URLs in responses: the configured URL, or the address on which the server listens.
 private final class BaseURL: Sendable {
   private let url: Mutex<String>
   private let isFixed: Bool

@@ -77,7 +77,7 @@ private struct ForcedExit: Service {
 
   func run() async throws {
     try? await gracefulShutdown()
-    // Do not wait for this task: normally the process ends before it.
+    // This task is not awaited, because normally the process ends earlier.
     Task { [timeout, logger] in
       try await Task.sleep(for: timeout + Self.grace)
       logger.error(

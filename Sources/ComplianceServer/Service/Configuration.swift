@@ -27,7 +27,7 @@ extension ComplianceServer {
     /// The directory of submissions and results. It is created if missing, and belongs to one database. Nil means a
     /// directory in `stateDirectory` that is named after the database.
     public var spool: FilePath?
-    /// An absolute path.
+    /// The absolute path of the directory that contains the default spool directories.
     public var stateDirectory = FilePath("/var/lib/compliance-server")
 
     public var host = "127.0.0.1"
@@ -38,7 +38,7 @@ extension ComplianceServer {
     public var publicURL: String?
     /// The wire profile of new jobs.
     public var profile = WireProfile.native
-    /// The vocabulary of results.
+    /// The actions and reasons that results contain.
     public var vocabulary = ResultVocabulary.overview
     /// The storage host of the gcs profile. It must differ from the API's host.
     public var storageHost = "127.0.0.2"
@@ -49,9 +49,9 @@ extension ComplianceServer {
     /// The migrations that must be applied; otherwise the server does not start. Nil means no check.
     public var migrations: MigrationSet?
 
-    /// How long after its creation a job accepts its upload.
+    /// How long a job accepts its upload after the job's creation.
     public var uploadLifetime: Duration = .seconds(15 * 60)
-    /// How long after a job's creation its result can be downloaded.
+    /// How long a result can be downloaded after its job's creation.
     public var downloadLifetime: Duration = .seconds(7 * 24 * 60 * 60)
     /// How long a resumable upload can continue after its start.
     public var sessionLifetime: Duration = .seconds(7 * 24 * 60 * 60)
@@ -72,15 +72,16 @@ extension ComplianceServer {
     /// If a submission has at most this many IDs, they are looked up one by one. For more IDs, it is faster to read all
     /// events of their range.
     public var lookUpsMax = 50_000
-    /// How many IDs of a submission may be in memory, 8 bytes each. More IDs are sorted in files.
+    /// How many IDs of a submission may be in memory, 8 bytes each. A larger submission is read from files.
     public var idsInMemoryMax = 4_000_000
     /// How long the health pages wait for the database and the spool. Many health checks give up after a second, so
-    /// this is less.
+    /// this time is shorter.
     public var healthTimeout: Duration = .milliseconds(700)
-    /// How long the database may take to respond before its session is severed. This is longer than the statement
-    /// timeout of 30 seconds: a database that still works cancels the statement first.
+    /// How long the database may take to respond before the server closes the session forcibly. This is longer than
+    /// the statement timeout of 30 seconds, so that a database that still works cancels the statement first.
     public var databaseTimeout: Duration = .seconds(35)
-    /// How long a new server waits for sessions of an earlier server that its role may not terminate.
+    /// How long a new server waits until the sessions of an earlier server end, if the new server's role lacks the
+    /// privilege to terminate them.
     public var takeoverTimeout: Duration = .seconds(20)
     /// How long current requests may take after the server gets the signal to stop.
     public var shutdownTimeout: Duration = .seconds(5)
@@ -117,7 +118,7 @@ extension ComplianceServer {
     /// Such as `http://127.0.0.1:8080`, without a slash at the end.
     public var url: String {
       let name = host.contains(":") ? "[\(host)]" : host.lowercased()
-      // Clients do not send port 80 in `Host`, and the signature covers `Host`.
+      // The signature covers `Host`, and clients leave out port 80 in `Host`.
       return port == 80 ? "http://\(name)" : "http://\(name):\(port)"
     }
   }

@@ -1,6 +1,8 @@
 import Checksums
+import CrashPoints
 import Foundation
 public import SystemPackage
+import WorkFiles
 
 /// Cuts a stream of ascending IDs into chunk files.
 ///
@@ -12,6 +14,8 @@ public struct ChunkCutter: ~Copyable {
   private var nextNumber: Int
   private var open: OpenChunk?
   private var previousID: Int64 = 0
+  /// An error after which `append` has returned the chunks that were complete before.
+  private var failure: (any Error)?
 
   /// - Parameters:
   ///   - directory: created if it is missing.
@@ -20,14 +24,7 @@ public struct ChunkCutter: ~Copyable {
   public init(
     directory: FilePath, prefix: String, limits: ChunkLimits, firstNumber: Int = 1
   ) throws {
-    do {
-      try FileManager.default.createDirectory(
-        atPath: directory.string, withIntermediateDirectories: true)
-    } catch {
-      throw ChunkFileError(
-        code: .notWritten, path: directory,
-        message: "cannot create the directory: \(error.localizedDescription)")
-    }
+    try Self.create(directory)
     self.directory = directory
     self.prefix = prefix
     self.limits = limits
@@ -36,11 +33,25 @@ public struct ChunkCutter: ~Copyable {
 
   /// Appends complete rows. Each row is the digits of an ID and LF. A repeated ID is dropped.
   ///
+  /// If an error follows complete chunks, these chunks are returned, and the next call throws the error. Otherwise their
+  /// files would stay on a full disk, and nobody would use them.
+  ///
   /// - Returns: the chunks that these rows completed. Their files are synced.
-  /// - Throws: `ChunkFileError` `.input` if rows are not IDs in ascending order; `.notWritten` if a file cannot be
+  /// - Throws: `ChunkFileError` `.input` if rows are not IDs in ascending order; `WorkFileError` if a file cannot be
   ///   written.
   public mutating func append(rows: [UInt8]) throws -> [ChunkFile] {
+    if let failure { throw failure }
     var finished: [ChunkFile] = []
+    do {
+      try append(rows, finishing: &finished)
+    } catch {
+      guard !finished.isEmpty else { throw error }
+      failure = error
+    }
+    return finished
+  }
+
+  private mutating func append(_ rows: [UInt8], finishing finished: inout [ChunkFile]) throws {
     var index = 0
     while index < rows.count {
       let start = index
@@ -54,7 +65,7 @@ public struct ChunkCutter: ~Copyable {
         id > 0, id <= UInt64(Int64.max)
       else {
         let row = String(decoding: rows[start...].prefix { $0 != 0x0A }, as: UTF8.self)
-        throw ChunkFileError(code: .input, path: directory, message: "not an ID: \(row)")
+        throw ChunkFileError(code: .input, path: directory, message: "not an ID: \"\(row)\"")
       }
       index += 1
       let value = Int64(id)
@@ -69,24 +80,30 @@ public struct ChunkCutter: ~Copyable {
       if open == nil { try begin(with: value) }
       try open?.append(value, rows[start..<index])
     }
-    return finished
   }
 
   /// Completes the last chunk, if one is open.
   public mutating func finish() throws -> ChunkFile? {
+    if let failure { throw failure }
     guard let chunk = open else { return nil }
     let file = try chunk.complete()
     open = nil
     return file
   }
 
-  /// Removes the file of an unfinished chunk.
+  /// Removes the file of an unfinished chunk. Also removes the directory if it is empty: if this process has lost its
+  /// lease and the run has already finished, this process may have created the directory again.
   public mutating func abandon() {
     open?.remove()
     open = nil
+    rmdir(directory.string)
   }
 
-  /// Completes the open chunk if a row of this length exceeds its limits.
+  private static func create(_ directory: FilePath) throws {
+    try CrashStep.runFolderCreated.around { try WorkFolder.create(directory) }
+  }
+
+  /// Completes the open chunk if it would exceed its limits with another row of this length.
   private mutating func completeIfFull(before bytes: Int) throws -> ChunkFile? {
     guard let chunk = open, chunk.ids >= limits.ids || chunk.bytes + bytes > limits.bytes else {
       return nil
@@ -97,8 +114,12 @@ public struct ChunkCutter: ~Copyable {
   }
 
   private mutating func begin(with id: Int64) throws {
+    // Another process may have removed it while it was empty.
+    try Self.create(directory)
     let name = "\(prefix)-\(String(format: "%06d", nextNumber)).ids"
-    open = try OpenChunk(path: directory.appending(name), number: nextNumber, firstID: id)
+    open = try CrashStep.chunkFileCreated.around {
+      try OpenChunk(path: directory.appending(name), number: nextNumber, firstID: id)
+    }
     nextNumber += 1
   }
 }
@@ -126,7 +147,7 @@ private final class OpenChunk {
     lastID = firstID
     let partialPath = FilePath(path.string + ".partial")
     self.partialPath = partialPath
-    file = try Self.writing(path) {
+    file = try WorkFileError.explaining(.write, path) {
       try FileDescriptor.open(
         partialPath, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite])
     }
@@ -144,15 +165,18 @@ private final class OpenChunk {
   func complete() throws -> ChunkFile {
     do {
       try flush()
-      try Self.writing(path) {
+      try WorkFileError.explaining(.write, path) {
         try Self.sync(file)
         try close()
-        guard rename(partialPath.string, path.string) == 0 else { throw Errno(rawValue: errno) }
+        try CrashStep.chunkFileRenamed.around {
+          guard rename(partialPath.string, path.string) == 0 else { throw Errno(rawValue: errno) }
+        }
         let directory = try FileDescriptor.open(path.removingLastComponent(), .readOnly)
         try directory.closeAfter { try Self.sync(directory) }
       }
     } catch {
-      remove()  // The caller drops this chunk, so nothing else removes its file.
+      // The file cannot be used any more. It is removed here, because the caller might not call `abandon`.
+      remove()
       throw error
     }
     return ChunkFile(
@@ -165,7 +189,7 @@ private final class OpenChunk {
     unlink(partialPath.string)
   }
 
-  /// Closes the file, but only once. After that, the descriptor's number may belong to another file.
+  /// Closes the file, but only once. After that, the descriptor's number might belong to another file.
   private func close() throws {
     guard !isClosed else { return }
     isClosed = true
@@ -174,20 +198,11 @@ private final class OpenChunk {
 
   private func flush() throws {
     hash.update(buffer)
-    _ = try Self.writing(path) { try file.writeAll(buffer) }
+    _ = try WorkFileError.explaining(.write, path) { try file.writeAll(buffer) }
     buffer.removeAll(keepingCapacity: true)
   }
 
   private static func sync(_ descriptor: FileDescriptor) throws {
     guard fsync(descriptor.rawValue) == 0 else { throw Errno(rawValue: errno) }
-  }
-
-  private static func writing<R>(_ path: FilePath, _ body: () throws -> R) throws -> R {
-    do {
-      return try body()
-    } catch {
-      throw ChunkFileError(
-        code: .notWritten, path: path, message: "cannot write the file: \(error)")
-    }
   }
 }

@@ -30,7 +30,8 @@ extension ChunkFile {
   /// Writes two files in the same directory, each with half of the IDs, in the same order.
   ///
   /// - Parameter prefix: the beginning of the new files' names. Existing files are replaced.
-  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded checksum.
+  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded checksum;
+  ///   `WorkFileError` if a file cannot be read or written.
   public func halves(named prefix: String) throws -> (ChunkFile, ChunkFile) {
     precondition(ids > 1)
     var cutter = try ChunkCutter(
@@ -76,15 +77,13 @@ public struct ChunkLimits: Sendable, Equatable {
   }
 }
 
-/// A chunk's file differs from what the ledger recorded, or it cannot be written.
+/// A chunk's file differs from what the ledger recorded, or its rows are not ascending IDs.
 public struct ChunkFileError: ExplainedError, Sendable {
   public enum Code: Sendable, Equatable {
     /// The file is missing or has other content. The key range must be exported again.
     case lost
     /// The rows are not ascending IDs.
     case input
-    /// The file cannot be written, for example because of missing space or permission.
-    case notWritten
   }
 
   public let code: Code
@@ -93,10 +92,8 @@ public struct ChunkFileError: ExplainedError, Sendable {
 
   public var remedy: String {
     switch code {
-    case .lost: "run again: the run exports the IDs of this chunk again"
+    case .lost: "run again; the run then exports the IDs of this chunk again"
     case .input: "check the type and the collation of the dataset's id column"
-    case .notWritten:
-      "check the free space and the permissions of the work directory, or set another one with --work-dir"
     }
   }
 

@@ -1,5 +1,6 @@
 import Checksums
 import SystemPackage
+import WorkFiles
 
 /// Finds out whether a chunk contains an ID, with the chunk's file and little memory.
 ///
@@ -16,14 +17,13 @@ public final class ChunkIndex {
   private var cachedIDs: [Int64] = []
 
   /// Reads the file once, to compare it with the recorded checksum and to build the index.
-  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded checksum.
+  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded checksum; `WorkFileError` if
+  ///   this process may not read it, or cannot open any more files.
   public init(verifying chunk: ChunkFile) throws {
     path = chunk.path
-    do {
-      file = try FileDescriptor.open(chunk.path, .readOnly)
-    } catch {
-      throw ChunkFileError(
-        code: .lost, path: chunk.path, message: "cannot open the chunk's file: \(error)")
+    // Without nonBlocking, the opening of a named pipe would wait for a writer.
+    file = try Self.reading(chunk.path) {
+      try FileDescriptor.open(chunk.path, .readOnly, options: [.closeOnExec, .nonBlocking])
     }
     var hash = SHA256()
     var ids = 0
@@ -31,20 +31,22 @@ public final class ChunkIndex {
     // An ID can cross the end of a block, so both values are kept from block to block.
     var value: Int64 = 0
     var lineOffset: Int64 = 0
-    try Self.forEachBlock(of: file) { block in
-      hash.update(block)
-      for byte in block {
-        offset += 1
-        if byte == 0x0A {
-          if ids.isMultiple(of: Self.idsPerBlock) {
-            firstIDs.append(value)
-            offsets.append(lineOffset)
+    try Self.reading(chunk.path) {
+      try Self.forEachBlock(of: file) { block in
+        hash.update(block)
+        for byte in block {
+          offset += 1
+          if byte == 0x0A {
+            if ids.isMultiple(of: Self.idsPerBlock) {
+              firstIDs.append(value)
+              offsets.append(lineOffset)
+            }
+            ids += 1
+            value = 0
+            lineOffset = offset
+          } else {
+            value = value &* 10 &+ Int64(byte &- 0x30)
           }
-          ids += 1
-          value = 0
-          lineOffset = offset
-        } else {
-          value = value &* 10 &+ Int64(byte &- 0x30)
         }
       }
     }
@@ -56,6 +58,22 @@ public final class ChunkIndex {
   }
 
   deinit { try? file.close() }
+
+  /// Runs `body`, and throws what its `Errno` means. A file is not lost because this process may not read it, or because
+  /// its disk does not respond.
+  private static func reading<R>(_ path: FilePath, _ body: () throws -> R) throws -> R {
+    do {
+      return try body()
+    } catch let error as Errno {
+      switch error {
+      case .noSuchFileOrDirectory, .notDirectory, .isDirectory, .tooManySymbolicLinkLevels,
+        .noSuchAddressOrDevice:
+        throw ChunkFileError(
+          code: .lost, path: path, message: "cannot read the chunk's file: \(error)")
+      default: throw WorkFileError(.read, path, error)
+      }
+    }
+  }
 
   public func contains(_ id: Int64) throws -> Bool {
     guard let block = blockIndex(for: id) else { return false }
@@ -86,14 +104,16 @@ public final class ChunkIndex {
   private func readBlock(_ block: Int) throws -> [Int64] {
     let start = offsets[block]
     let count = Int(offsets[block + 1] - start)
-    let bytes = try [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
-      while filled < count {
-        let rest = UnsafeMutableRawBufferPointer(buffer)[filled...]
-        let read = try file.read(
-          fromAbsoluteOffset: start + Int64(filled),
-          into: UnsafeMutableRawBufferPointer(rebasing: rest))
-        if read == 0 { break }
-        filled += read
+    let bytes = try Self.reading(path) {
+      try [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+        while filled < count {
+          let rest = UnsafeMutableRawBufferPointer(buffer)[filled...]
+          let read = try file.read(
+            fromAbsoluteOffset: start + Int64(filled),
+            into: UnsafeMutableRawBufferPointer(rebasing: rest))
+          if read == 0 { break }
+          filled += read
+        }
       }
     }
     return bytes.split(separator: 0x0A).map { line in

@@ -4,13 +4,16 @@ public import Logging
 import NIOCore
 import NIOHTTP1
 public import Vocabulary
+import WorkFiles
 
 /// A client of X's Batch Compliance endpoints. Its requests follow the API's description exactly. It accepts responses
 /// that differ from the description if their meaning is clear.
 ///
 /// Source: the X docs' Batch Compliance guide and the OpenAPI description of the API, version 2.168.
 ///
-/// Failed calls are repeated with backoff. Only `createJob` is not repeated. It throws `.temporary` instead.
+/// Failed calls are repeated with backoff. After a temporary error, `createJob` and `cancelJob` with `undoing` are not
+/// repeated, but throw `.temporary`.
+///
 /// The token is sent only to the API's own scheme, host and port, and no redirect is followed.
 public struct ComplianceClient: Sendable {
   let transport: Transport
@@ -20,12 +23,13 @@ public struct ComplianceClient: Sendable {
   let retry: RetryPolicy
   let logger: Logger
   let budgets: RateBudgets
+  let retries: RetryBudget
   let clock: ServerClock
   let profile: ProfileInUse
   let permit: (any CallPermit)?
 
   /// The largest JSON response. Most responses have a few kilobytes. A list of jobs of several years has more.
-  static let answerBytesMax = 16 << 20
+  static let responseBytesMax = 16 << 20
 
   /// Runs `body` with a client, and closes the client's connections afterwards.
   ///
@@ -44,6 +48,7 @@ public struct ComplianceClient: Sendable {
     let client = ComplianceClient(
       transport: transport, baseURL: baseURL, token: token, allowedHosts: allowedHosts,
       retry: retry, logger: logger, budgets: RateBudgets(logger: logger),
+      retries: RetryBudget(retry),
       clock: ServerClock(logger: logger), profile: ProfileInUse(profile), permit: permit)
     do {
       let value = try await body(client)
@@ -57,9 +62,9 @@ public struct ComplianceClient: Sendable {
 
   // MARK: JSON endpoints
 
-  /// Creates a job. The call is not repeated if its response is lost, because the job may exist. After `.temporary` and
-  /// after `.jobRefused` (the response contains no usable job), the caller must look for the job's name in the list of
-  /// jobs.
+  /// Creates a job. The call is not repeated if its response is lost, because the job might exist. After `.temporary`
+  /// and after `.jobRefused` (the response contains no usable job), the caller must look for the job's name in the list
+  /// of jobs.
   /// - Parameter name: up to 64 characters.
   public func createJob(type: JobType, name: String) async throws -> APIJob {
     let operation = "create job \(name)"
@@ -68,10 +73,10 @@ public struct ComplianceClient: Sendable {
       CreateBody(type: type.rawValue, name: name, resumable: asksForParts ? true : nil))
     let job: APIJob
     do {
-      let answer: JobAnswer = try await json(
+      let response: JobResponse = try await json(
         .POST, "/2/compliance/jobs", body: body, endpoint: .create, operation: operation,
         isRepeatable: false)
-      job = try self.job(answer, operation)
+      job = try self.job(response, operation)
     } catch let error as APIError where error.status == 400 && asksForParts {
       guard await profile.refused() else { throw error }
       logger.notice(
@@ -99,15 +104,15 @@ public struct ComplianceClient: Sendable {
   /// Returns the jobs of a type, newest first.
   public func jobs(type: JobType) async throws -> [APIJob] {
     let operation = "list jobs of type \(type.rawValue)"
-    let answer: JobsAnswer = try await json(
+    let response: JobsResponse = try await json(
       .GET, "/2/compliance/jobs?type=\(type.rawValue)", body: nil, endpoint: .list,
       operation: operation, isRepeatable: true)
-    if answer.data == nil, (answer.meta?.result_count ?? 0) != 0 {
+    if response.data == nil, (response.meta?.result_count ?? 0) != 0 {
       throw APIError(
         kind: .temporary, operation: operation,
         message: "the list of jobs is empty, but its result_count is not 0")
     }
-    let entries = answer.data ?? []
+    let entries = response.data ?? []
     let usable = entries.compactMap { $0.value?.job(hiding: [token.exposed]) }
       .filter(\.hasUsableID)
     if usable.count < entries.count {
@@ -120,10 +125,10 @@ public struct ComplianceClient: Sendable {
 
   public func job(id: String) async throws -> APIJob {
     let operation = "get job \(id)"
-    let answer: JobAnswer = try await json(
+    let response: JobResponse = try await json(
       .GET, "/2/compliance/jobs/\(id)", body: nil, endpoint: .get, operation: operation,
       isRepeatable: true)
-    let job = try job(answer, operation, without: .jobRefused)
+    let job = try job(response, operation, orThrow: .jobRefused)
     guard job.id == id else {
       throw APIError(
         kind: .jobRefused, operation: operation, message: "the response is about another job")
@@ -135,14 +140,14 @@ public struct ComplianceClient: Sendable {
   /// - Returns: the job after the call; nil if the response does not contain it.
   ///
   /// - Parameter undoing: whether this undoes a creation by a process that has lost its lease. Then the permit is not
-  ///   asked, and the call is not repeated.
+  ///   asked, and the call is not repeated after a temporary error.
   @discardableResult
   public func cancelJob(id: String, undoing: Bool = false) async throws -> APIJob? {
     let operation = "cancel job \(id)"
-    let answer: JobAnswer = try await json(
+    let response: JobResponse = try await json(
       .DELETE, "/2/compliance/jobs/\(id)", body: nil, endpoint: .cancel, operation: operation,
       isRepeatable: !undoing, needsPermit: !undoing)
-    return answer.data?.job(hiding: [token.exposed])
+    return response.data?.job(hiding: [token.exposed])
   }
 
   /// The time by the API's clock, from the `Date` of its responses. URLs and jobs expire by that clock.
@@ -152,18 +157,18 @@ public struct ComplianceClient: Sendable {
   public var clockSkew: ClockSkew? { get async { await clock.skew } }
 
   private func job(
-    _ answer: JobAnswer, _ operation: String, without kind: APIError.Kind = .temporary
+    _ response: JobResponse, _ operation: String, orThrow kind: APIError.Kind = .temporary
   ) throws -> APIJob {
-    guard let data = answer.data else {
+    guard let data = response.data else {
       throw APIError(kind: kind, operation: operation, message: "the response has no data")
     }
     return data.job(hiding: [token.exposed])
   }
 
-  private func json<Answer: Decodable & Sendable>(
+  private func json<Body: Decodable & Sendable>(
     _ method: HTTPMethod, _ path: String, body: Data?, endpoint: Endpoint, operation: String,
     isRepeatable: Bool, needsPermit: Bool = true
-  ) async throws -> Answer {
+  ) async throws -> Body {
     try await repeated(
       endpoint, operation: operation, isRepeatable: isRepeatable, needsPermit: needsPermit
     ) {
@@ -182,9 +187,9 @@ public struct ComplianceClient: Sendable {
       guard StatusTable.isSuccess(Int(response.status.code), of: endpoint) else {
         throw failure(response, body: bytes, endpoint: endpoint, operation: operation)
       }
-      if let answer = try? JSONDecoder().decode(Answer.self, from: Data(bytes)) {
+      if let decoded = try? JSONDecoder().decode(Body.self, from: Data(bytes)) {
         let problem = Problem(body: bytes, secrets: [token.exposed])
-        guard problem.isErrorList else { return answer }
+        guard problem.isErrorList else { return decoded }
         throw failure(problem, problem.status, endpoint: endpoint, operation: operation)
       }
       let problem = Problem(body: bytes, secrets: [token.exposed])
@@ -192,7 +197,7 @@ public struct ComplianceClient: Sendable {
         throw failure(problem, problem.status, endpoint: endpoint, operation: operation)
       }
       // The job is cancelled. The caller does not need the response's body.
-      if endpoint == .cancel, let answer = JobAnswer(data: nil) as? Answer { return answer }
+      if endpoint == .cancel, let empty = JobResponse(data: nil) as? Body { return empty }
       throw APIError(
         kind: .temporary, status: Int(response.status.code), operation: operation,
         message: "the response cannot be read")
@@ -208,7 +213,7 @@ public struct ComplianceClient: Sendable {
   // MARK: Shared by all calls
 
   func body(of response: HTTPClientResponse) async throws -> [UInt8] {
-    var buffer = try await response.body.collect(upTo: Self.answerBytesMax)
+    var buffer = try await response.body.collect(upTo: Self.responseBytesMax)
     return buffer.readBytes(length: buffer.readableBytes) ?? []
   }
 
@@ -247,8 +252,8 @@ public struct ComplianceClient: Sendable {
       operation: operation, message: problem.message)
   }
 
-  /// Returns the scheme, the host and the path of a redirect's target. The query is left out, because it may contain a
-  /// signature.
+  /// Returns the scheme, the host and the path of a redirect's target. The query is left out, because it might contain
+  /// a signature.
   private func target(of response: HTTPClientResponse) -> String {
     guard let location = response.headers.first(name: "location") else {
       return "an unknown target"
@@ -257,22 +262,32 @@ public struct ComplianceClient: Sendable {
     return String(shown).withoutSecrets([token.exposed], lengthMax: 200)
   }
 
-  /// Repeats a call until it succeeds, fails permanently or reaches the number of attempts. A call that the rate limit
-  /// refuses is not counted as an attempt, because the API has not processed it.
+  /// Repeats a call until it succeeds, fails permanently or has used up its retries (`RetryPolicy`). A call that the
+  /// rate limit refuses is not counted as an attempt, because the API has not processed it.
+  ///
+  /// - Parameter hasProgressed: whether the failed attempt has brought the call forward, so that the next attempt
+  ///   continues from there. Such an attempt is not counted.
   func repeated<R: Sendable>(
     _ endpoint: Endpoint, operation: String, isRepeatable: Bool, needsPermit: Bool = true,
-    _ call: () async throws -> R
+    hasProgressed: () -> Bool = { false }, _ call: () async throws -> R
   ) async throws -> R {
-    var failures = 0
-    var (refusals, rateLimitSeconds) = (0, 0.0)
+    var (failures, failureSeconds) = (0, 0.0)
+    var (refusals, requiredSeconds) = (0, 0.0)
     while true {
       try await wait(await budgets.secondsToWait(for: endpoint), for: "the rate limit", operation)
       if endpoint.hasEffect, needsPermit { try await permit?.requireCallsAllowed() }
+      let began = ContinuousClock.now
       let error: APIError
       do {
-        return try await call()
+        let value = try await call()
+        await retries.succeeded()
+        return value
       } catch let apiError as APIError {
         error = apiError
+      } catch let failure as NoResponse {
+        error = APIError(kind: failure.kind, operation: operation, message: failure.message)
+      } catch let error as WorkFileError {
+        throw error
       } catch let transportError {
         try Task.checkCancellation()
         error = APIError(
@@ -281,25 +296,36 @@ public struct ComplianceClient: Sendable {
       }
       switch error.kind {
       case .rateLimited:
-        // The delay grows each time. Otherwise the calls would not slow down if each response allows a retry at once.
+        // The delay grows each time. Otherwise the calls would not slow down if each response allowed a retry at once.
         refusals += 1
         let seconds = max(
           await budgets.secondsToWaitAfterRefusal(of: endpoint),
           min(retry.delaySeconds(after: refusals), retry.delaySecondsMax))
-        rateLimitSeconds += seconds
-        guard rateLimitSeconds <= retry.rateLimitSecondsMax else { throw error }
+        requiredSeconds += seconds
+        guard requiredSeconds <= retry.rateLimitSecondsMax else { throw error }
         try await wait(seconds, for: "the rate limit", operation)
       case .temporary where isRepeatable:
+        if hasProgressed() { (failures, failureSeconds) = (0, 0) }
         failures += 1
-        guard failures < retry.attemptsMax else { throw error }
+        if !endpoint.carriesBytes { failureSeconds += (ContinuousClock.now - began) / .seconds(1) }
+        let delay = retry.delaySeconds(after: failures)
+        guard failures < retry.attemptsMax, failureSeconds + delay <= retry.secondsMax else {
+          throw error
+        }
+        let required = await budgets.secondsOfRetryAfter(endpoint)
+        if required > delay {
+          requiredSeconds += required
+          guard requiredSeconds <= retry.rateLimitSecondsMax else { throw error }
+        } else {
+          failureSeconds += delay
+        }
         try await wait(
-          max(retry.delaySeconds(after: failures), await budgets.secondsOfRetryAfter(endpoint)),
-          for: error.message, operation)
-      case .temporary, .invalidRequest, .credentials, .creditsDepleted, .capped, .misdirected,
-        .proxyRefused, .proxyMistaken, .certificateWanted, .untrusted, .urlRefused, .notFound,
-        .jobRefused, .conflict, .tooLarge,
-        .unproven, .hostNotAllowed,
-        .incompleteResult, .noResult, .localFile:
+          max(delay, required, await retries.secondsToWait()), for: error.message, operation)
+      case .temporary, .invalidRequest, .credentials, .creditsDepleted, .capped, .redirected,
+        .proxyRefused, .wrongProxyProtocol, .clientCertificateRequired, .untrusted, .unknownHost,
+        .urlRefused,
+        .notFound, .jobRefused, .conflict, .tooLarge, .unconfirmed, .hostNotAllowed,
+        .incompleteResult, .noResult:
         throw error
       }
     }
@@ -315,6 +341,6 @@ public struct ComplianceClient: Sendable {
 
 /// Decides whether this process may change something at the API.
 public protocol CallPermit: Sendable {
-  /// Returns if the call may be sent now.
+  /// Throws an error if the call must not be sent now.
   func requireCallsAllowed() async throws
 }

@@ -1,12 +1,15 @@
 import AsyncHTTPClient
+import CrashPoints
 import Foundation
 import Logging
 import NIOCore
 import NIOHTTP1
+import SystemPackage
 import Vocabulary
 import _NIOFileSystem
 
 /// A resumable upload to a storage host. After an interruption it continues after the bytes that the host has stored.
+/// The session's URL is a credential and is never stored, so another process starts a session of its own.
 ///
 /// Source: Google Cloud Storage's resumable uploads (XML API).
 ///
@@ -19,14 +22,16 @@ struct PartUpload {
 
   let client: ComplianceClient
   let file: ReadFileHandle
+  let path: FilePath
   let bytes: Int
   let url: SignedURL
   let operation: String
 
   /// 256 KiB. The size of each part except the last is a multiple of this. A host stores at least this much of a part.
   private static let unitBytes = 1 << 18
-  /// How often a host may respond that it has all bytes without completing the upload.
-  private static let endingsMax = 5
+  /// If the host reports this many times that it has stored all bytes, but does not complete the upload, the upload
+  /// fails.
+  private static let fullReportsMax = 5
 
   private enum SessionState {
     case stored(Int)
@@ -37,7 +42,7 @@ struct PartUpload {
   /// - Returns: the response that confirms the stored bytes.
   func run() async throws -> HTTPClientResponse {
     for tries in 1... {
-      let session = try await begin()
+      let session = try await CrashStep.sessionCall.around { try await begin() }
       do {
         return try await send(to: session)
       } catch let error as APIError
@@ -55,7 +60,7 @@ struct PartUpload {
       request.headers.add(name: "Content-Type", value: "text/plain")
       request.headers.add(name: "x-goog-resumable", value: "start")
       request.headers.add(name: "Content-Length", value: "0")
-      let response = try await client.answer(
+      let response = try await client.response(
         to: request, of: .session, seconds: client.transport.settings.answerSeconds, operation)
       guard let location = response.headers.first(name: "location") else {
         throw APIError(
@@ -68,13 +73,14 @@ struct PartUpload {
     }
   }
 
+  /// Sends the file in a new session.
   private func send(to session: SignedURL) async throws -> HTTPClientResponse {
     let end = ContinuousClock.now + .seconds(min(client.transport.settings.transferSeconds, 1e8))
-    // How many bytes the host has stored, how many bytes were sent, and whether the host has confirmed the first
-    // number.
+    // `offset`: how many bytes the host has stored. `sent`: how many bytes were sent in this session. `isKnown`:
+    // whether the host has confirmed `offset`.
     var (offset, sent, isKnown) = (0, 0, true)
     var partBytes = client.transport.settings.partBytes
-    var endings = 0
+    var fullReports = 0
     while true {
       guard ContinuousClock.now < end else {
         throw APIError(
@@ -99,7 +105,9 @@ struct PartUpload {
           }
           isKnown = false
           sent = max(sent, min(offset + partBytes, bytes))
-          return try await sendPart(offset..<min(offset + partBytes, bytes), to: session)
+          return try await CrashStep.partCall.around {
+            try await sendPart(offset..<min(offset + partBytes, bytes), to: session)
+          }
         }
         switch sessionState {
         case .complete(let response): return response
@@ -107,15 +115,15 @@ struct PartUpload {
         }
         isKnown = true
         guard offset == bytes else { continue }
-        endings += 1
-        guard endings < Self.endingsMax else {
+        fullReports += 1
+        guard fullReports < Self.fullReportsMax else {
           throw APIError(
-            kind: .unproven, status: 308, operation: operation,
+            kind: .unconfirmed, status: 308, operation: operation,
             message: "the storage host has all \(bytes) bytes, but does not complete the upload")
         }
-        try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: endings)))
+        try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: fullReports)))
       } catch let error as APIError where error.kind == .tooLarge && partBytes > Self.unitBytes {
-        // A proxy may refuse a part of this size. Try smaller parts.
+        // A proxy might refuse a part of this size. Try smaller parts.
         partBytes = max(Self.unitBytes, partBytes / 2 / Self.unitBytes * Self.unitBytes)
         isKnown = false
       }
@@ -129,11 +137,11 @@ struct PartUpload {
   private func confirmedOffset(_ stored: Int, from: Int, sent: Int) throws -> Int {
     guard stored <= sent else {
       throw APIError(
-        kind: .unproven, status: 308, operation: operation,
+        kind: .unconfirmed, status: 308, operation: operation,
         message: "the storage host reports \(stored) stored bytes, but only \(sent) bytes were sent"
       )
     }
-    // A host that loses bytes may lose them again and again. This error starts a new session, and the number of
+    // A host that loses bytes might lose them again and again. This error starts a new session, and the number of
     // sessions is limited.
     guard stored >= from else {
       throw APIError(
@@ -149,10 +157,14 @@ struct PartUpload {
     let (offset, end) = (range.lowerBound, range.upperBound)
     var request = client.request(.PUT, session, isOwnOrigin: false)
     request.headers.add(name: "Content-Range", value: "bytes \(offset)-\(end - 1)/\(bytes)")
+    let progress = SendingProgress()
     request.body = .stream(
-      FileBlocks(file: file, from: offset, through: end), length: .known(Int64(end - offset)))
-    let response = try await client.answer(
-      to: request, of: .part, seconds: client.transport.settings.transferSeconds, operation)
+      FileBlocks(
+        file: file, path: path, from: offset, through: end, progress: progress, call: .partCall),
+      length: .known(Int64(end - offset)))
+    let response = try await client.response(
+      to: request, of: .part, seconds: client.transport.settings.transferSeconds, operation,
+      progress: progress)
     let sessionState = try self.sessionState(response)
     // Without this check, the upload to a host that stores less than one unit of each part would never end.
     if case .stored(let stored) = sessionState, stored < min(end, offset + Self.unitBytes) {
@@ -168,9 +180,11 @@ struct PartUpload {
     var request = client.request(.PUT, session, isOwnOrigin: false)
     request.headers.add(name: "Content-Range", value: "bytes */\(bytes)")
     request.headers.add(name: "Content-Length", value: "0")
-    return try sessionState(
-      try await client.answer(
-        to: request, of: .part, seconds: client.transport.settings.answerSeconds, operation))
+    let response = try await CrashStep.stateCall.around {
+      try await client.response(
+        to: request, of: .part, seconds: client.transport.settings.answerSeconds, operation)
+    }
+    return try sessionState(response)
   }
 
   private func sessionState(_ response: HTTPClientResponse) throws -> SessionState {
@@ -180,7 +194,7 @@ struct PartUpload {
       last < bytes
     else {
       throw APIError(
-        kind: .unproven, status: 308, operation: operation,
+        kind: .unconfirmed, status: 308, operation: operation,
         message: "the storage host does not report how many of the \(bytes) bytes it has stored")
     }
     return .stored(last + 1)

@@ -20,23 +20,23 @@ struct PeerInspection: Sendable {
 
   /// The reason why a proxy does not connect to the host.
   enum ProxyFault: Sendable {
-    case refused(ProxyDialogue.Answer)
+    case refused(ProxyDialogue.Response)
     /// The proxy uses this protocol instead of plain HTTP.
-    case speaks(String)
+    case uses(String)
   }
 
   /// Returns why the proxy does not connect; nil if it connects or does not respond.
   func proxyFault() async -> ProxyFault? {
     switch await observe() {
-    case .refused(let answer): return .refused(answer)
-    case .connected, .shown: return nil
+    case .refused(let response): return .refused(response)
+    case .connected, .presented: return nil
     case nil: break
     }
     guard let proxy, proxy.kind == .http else { return nil }
-    if await PeerInspection(Origin(proxy), nil, settings).observe() != nil { return .speaks("TLS") }
-    switch await observe(speaking: .socks) {
+    if await PeerInspection(Origin(proxy), nil, settings).observe() != nil { return .uses("TLS") }
+    switch await observe(using: .socks) {
     case .refused(.otherProtocol), nil: return nil
-    case .refused, .shown, .connected: return .speaks("SOCKS")
+    case .refused, .presented, .connected: return .uses("SOCKS")
     }
   }
 
@@ -47,7 +47,7 @@ struct PeerInspection: Sendable {
     let validUntil: Date
 
     /// Returns why the certificate is not valid at this time; nil if it is valid.
-    func notOfNow(_ now: Date) -> String? {
+    func invalidity(at now: Date) -> String? {
       if now > validUntil {
         return
           "it expired on \(HTTPDate.text(validUntil)), and this machine's clock shows \(HTTPDate.text(now))"
@@ -62,7 +62,7 @@ struct PeerInspection: Sendable {
 
   /// Returns the certificate of the host, or of a proxy that intercepts TLS.
   func certificate() async -> Certificate? {
-    guard case .shown(let certificate)? = await observe() else { return nil }
+    guard case .presented(let certificate)? = await observe() else { return nil }
     func date(_ time: time_t) -> Date { Date(timeIntervalSince1970: Double(time)) }
     return Certificate(
       issuer: Self.issuer(of: certificate), validFrom: date(certificate.notValidBefore),
@@ -71,15 +71,16 @@ struct PeerInspection: Sendable {
 
   private enum Observation: Sendable {
     /// The proxy refused to connect.
-    case refused(ProxyDialogue.Answer)
-    /// The proxy connects to a host that shows no certificate.
+    case refused(ProxyDialogue.Response)
+    /// The proxy connects to a host that presents no certificate.
     case connected
-    case shown(NIOSSLCertificate)
+    /// The host, or a proxy that intercepts TLS, presented this certificate.
+    case presented(NIOSSLCertificate)
   }
 
   /// Connects and returns what the proxy or the host does; nil after a failure or the time limit.
   /// - Parameter kind: the protocol to try with the proxy; nil means the configured protocol.
-  private func observe(speaking kind: Proxy.Kind? = nil) async -> Observation? {
+  private func observe(using kind: Proxy.Kind? = nil) async -> Observation? {
     let loop = MultiThreadedEventLoopGroup.singleton.any()
     let promise = loop.makePromise(of: Observation?.self)
     let bootstrap = ClientBootstrap(group: loop)
@@ -88,8 +89,8 @@ struct PeerInspection: Sendable {
         channel.eventLoop.makeCompletedFuture {
           if let proxy {
             let dialogue = ProxyDialogue(origin: origin, proxy: proxy, kind: kind ?? proxy.kind)
-            let handler = ProxyDialogueHandler(dialogue) { answer, context in
-              Self.goOn(after: answer, context, origin, promise)
+            let handler = ProxyDialogueHandler(dialogue) { response, context in
+              Self.startTLS(after: response, context, origin, promise)
             }
             try channel.pipeline.syncOperations.addHandler(handler)
           } else {
@@ -99,7 +100,7 @@ struct PeerInspection: Sendable {
       }
     let connected = bootstrap.connect(
       host: proxy?.host ?? origin.host, port: proxy?.port ?? origin.port)
-    // Only the first value of a promise counts.
+    // Several events end the inspection. Only the first value of a promise counts.
     let timeout = loop.scheduleTask(in: .seconds(settings.connectSeconds)) { promise.succeed(nil) }
     connected.whenFailure { _ in promise.succeed(nil) }
     connected.whenSuccess { channel in
@@ -112,11 +113,11 @@ struct PeerInspection: Sendable {
   }
 
   /// Starts TLS if the proxy has connected.
-  private static func goOn(
-    after answer: ProxyDialogue.Answer?, _ context: ChannelHandlerContext, _ origin: Origin,
+  private static func startTLS(
+    after response: ProxyDialogue.Response?, _ context: ChannelHandlerContext, _ origin: Origin,
     _ promise: EventLoopPromise<Observation?>
   ) {
-    guard answer == .connected else { return promise.succeed(answer.map { .refused($0) }) }
+    guard response == .connected else { return promise.succeed(response.map { .refused($0) }) }
     guard origin.scheme == "https" else { return promise.succeed(.connected) }
     context.channel.closeFuture.whenComplete { _ in promise.succeed(.connected) }
     do {
@@ -134,8 +135,8 @@ struct PeerInspection: Sendable {
     let handler = try NIOSSLClientHandler(
       context: context, serverHostname: isAddress ? nil : origin.host,
       customVerificationCallback: { certificates, verdict in
-        promise.succeed(certificates.first.map { .shown($0) })
-        // The handshake ends here: only the certificate was needed.
+        promise.succeed(certificates.first.map { .presented($0) })
+        // The handshake ends here, because only the certificate was needed.
         verdict.succeed(.failed)
       })
     try channel.pipeline.syncOperations.addHandler(handler)

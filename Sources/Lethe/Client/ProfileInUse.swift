@@ -1,12 +1,12 @@
 import Vocabulary
 
-/// Decides whether jobs are created for uploads in parts. The definition decides this, or with `auto` the API's
-/// responses.
+/// Decides whether jobs are created for uploads in parts. The profile in the definition decides this. With the profile
+/// `auto`, the API's responses decide.
 actor ProfileInUse {
   private let profile: UploadProfile
-  /// Whether the last upload URL had another host than the API.
+  /// Whether the last upload URL had another origin than the API.
   private var isStorageHostSeen = false
-  /// Whether the API has refused to create a job for an upload in parts. Then no further request asks for it.
+  /// Whether the API has refused to create a job for an upload in parts. With `auto`, no further request asks for it.
   private var isRefused = false
 
   init(_ profile: UploadProfile) {

@@ -4,14 +4,14 @@ import Vocabulary
 
 /// Asks a proxy to connect to a host, and reads the proxy's response.
 struct ProxyDialogue: Sendable {
-  enum Answer: Sendable, Equatable {
+  enum Response: Sendable, Equatable {
     case connected
     /// The status of a CONNECT that failed.
     case status(Int)
     /// The reply code of a SOCKS proxy for a failed connection: RFC 1928, section 6.
     case reply(Int)
-    /// A SOCKS proxy requires credentials.
-    case wantsCredentials
+    /// The proxy requires credentials.
+    case requiresCredentials
     /// The proxy does not use SOCKS 5.
     case otherProtocol
   }
@@ -20,7 +20,7 @@ struct ProxyDialogue: Sendable {
   let proxy: Proxy
   let kind: Proxy.Kind
 
-  private static let answerBytesMax = 16_384
+  private static let responseBytesMax = 16_384
 
   /// The first bytes that are sent to the proxy.
   var greeting: [UInt8] {
@@ -41,9 +41,9 @@ struct ProxyDialogue: Sendable {
   enum Step: Sendable, Equatable {
     case wait
     case send([UInt8])
-    case answered(Answer)
+    case responded(Response)
     /// The response cannot be read.
-    case giveUp
+    case unreadable
   }
 
   /// Returns the next step after the proxy has sent these bytes.
@@ -55,20 +55,20 @@ struct ProxyDialogue: Sendable {
   private func afterHTTP(_ bytes: [UInt8]) -> Step {
     let text = String(decoding: bytes, as: UTF8.self)
     guard text.contains("\r\n\r\n") else {
-      return bytes.count > Self.answerBytesMax ? .giveUp : .wait
+      return bytes.count > Self.responseBytesMax ? .unreadable : .wait
     }
     let words = text.split(separator: " ", maxSplits: 2)
     guard words.count > 1, words[0].hasPrefix("HTTP/"), let status = Int(words[1].prefix(3)) else {
-      return .giveUp
+      return .unreadable
     }
-    return .answered((200..<300).contains(status) ? .connected : .status(status))
+    return .responded((200..<300).contains(status) ? .connected : .status(status))
   }
 
   private func afterSOCKS(_ bytes: [UInt8], sent: Int) -> Step {
     guard let version = bytes.first else { return .wait }
-    guard version == 5 else { return .answered(.otherProtocol) }
+    guard version == 5 else { return .responded(.otherProtocol) }
     guard bytes.count >= 2 else { return .wait }
-    guard bytes[1] == 0 else { return .answered(.wantsCredentials) }
+    guard bytes[1] == 0 else { return .responded(.requiresCredentials) }
     guard sent > 1 else {
       let name = Array(origin.host.utf8.prefix(255))
       let port = UInt16(truncatingIfNeeded: origin.port)
@@ -78,8 +78,8 @@ struct ProxyDialogue: Sendable {
     // The fields of a reply: version, reply code, 0, type of address, address, port.
     let reply = Array(bytes.dropFirst(2))
     guard reply.count >= 2 else { return .wait }
-    guard reply[0] == 5 else { return .answered(.otherProtocol) }
-    guard reply[1] == 0 else { return .answered(.reply(Int(reply[1]))) }
+    guard reply[0] == 5 else { return .responded(.otherProtocol) }
+    guard reply[1] == 0 else { return .responded(.reply(Int(reply[1]))) }
     guard reply.count >= 5 else { return .wait }
     let addressBytes =
       switch reply[3] {
@@ -88,26 +88,26 @@ struct ProxyDialogue: Sendable {
       default: 1 + Int(reply[4])
       }
     let count = 2 + 4 + addressBytes + 2
-    return bytes.count < count ? .wait : .answered(.connected)
+    return bytes.count < count ? .wait : .responded(.connected)
   }
 }
 
-extension ProxyDialogue.Answer {
+extension ProxyDialogue.Response {
   /// Returns the meaning of a SOCKS proxy's reply code, for messages.
-  static func words(ofReply reply: Int) -> String {
-    let words =
+  static func meaning(ofReply reply: Int) -> String {
+    let meaning =
       switch reply {
-      case 1: "it failed"
-      case 2: "its rules forbid it"
+      case 1: "the proxy failed"
+      case 2: "the proxy's rules forbid it"
       case 3: "the network is unreachable"
       case 4: "the host is unreachable"
       case 5: "the connection was refused"
-      case 6: "the connection needs too many hops"
-      case 7: "it does not support CONNECT"
-      case 8: "it does not support host names"
-      default: "it gave no reason"
+      case 6: "the connection needs too many network hops"
+      case 7: "the proxy does not support CONNECT"
+      case 8: "the proxy does not support host names"
+      default: "the proxy gave no reason"
       }
-    return "\(words) (SOCKS reply \(reply))"
+    return "\(meaning) (SOCKS reply \(reply))"
   }
 }
 
@@ -117,7 +117,7 @@ final class ProxyDialogueHandler: ChannelInboundHandler, RemovableChannelHandler
   typealias OutboundOut = ByteBuffer
 
   private let dialogue: ProxyDialogue
-  private let ended: (ProxyDialogue.Answer?, ChannelHandlerContext) -> Void
+  private let ended: (ProxyDialogue.Response?, ChannelHandlerContext) -> Void
   private var bytes: [UInt8] = []
   private var sent = 0
   private var isOver = false
@@ -125,7 +125,7 @@ final class ProxyDialogueHandler: ChannelInboundHandler, RemovableChannelHandler
   /// - Parameter ended: called with the proxy's response, or with nil if the response cannot be read.
   init(
     _ dialogue: ProxyDialogue,
-    ended: @escaping (ProxyDialogue.Answer?, ChannelHandlerContext) -> Void
+    ended: @escaping (ProxyDialogue.Response?, ChannelHandlerContext) -> Void
   ) {
     (self.dialogue, self.ended) = (dialogue, ended)
   }
@@ -146,13 +146,13 @@ final class ProxyDialogueHandler: ChannelInboundHandler, RemovableChannelHandler
     switch dialogue.step(after: bytes, sent: sent) {
     case .wait: break
     case .send(let next): send(next, context)
-    case .answered(let answer): end(answer, context)
-    case .giveUp: end(nil, context)
+    case .responded(let response): end(response, context)
+    case .unreadable: end(nil, context)
     }
   }
 
-  private func end(_ answer: ProxyDialogue.Answer?, _ context: ChannelHandlerContext) {
+  private func end(_ response: ProxyDialogue.Response?, _ context: ChannelHandlerContext) {
     isOver = true
-    ended(answer, context)
+    ended(response, context)
   }
 }

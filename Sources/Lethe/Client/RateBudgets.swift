@@ -45,11 +45,11 @@ actor RateBudgets {
       return
     }
     guard var reset = Double(text.trimmingCharacters(in: .whitespaces)), reset.isFinite else {
-      warnOnce("x-rate-limit-reset", text)
+      warnOnce("x-rate-limit-reset", text, "waits \(Int(Self.defaultSeconds)) s")
       budgets[endpoint] = Budget(remaining: remaining, resetAt: now + .seconds(Self.defaultSeconds))
       return
     }
-    // Such a value must be in milliseconds: as seconds, it would be after the year 5000.
+    // A value of this size is in milliseconds, because in seconds it would be after the year 5000.
     if (1e11..<1e14).contains(reset) { reset /= 1000 }
     let seconds = bounded(reset - serverNow.timeIntervalSince1970, "x-rate-limit-reset", text)
     budgets[endpoint] = Budget(remaining: remaining, resetAt: now + .seconds(seconds))
@@ -63,7 +63,7 @@ actor RateBudgets {
     return max(0, Self.secondsUntil(budget.resetAt))
   }
 
-  /// The wait after a response with status 429. Such a response may have none of the headers.
+  /// The wait after a response with status 429, even if the response has no rate limit headers and no `Retry-After`.
   func secondsToWaitAfterRefusal(of endpoint: Endpoint) -> Double {
     if let retryAt = retryAt[endpoint] { return max(1, Self.secondsUntil(retryAt)) }
     guard let budget = budgets[endpoint] else { return Self.defaultSeconds }
@@ -86,19 +86,20 @@ actor RateBudgets {
   }
 
   private func bounded(_ seconds: Double, _ header: String, _ text: String) -> Double {
-    if seconds > Self.windowSeconds + 60 { warnOnce(header, text) }
+    if seconds > Self.windowSeconds + 60 { warnOnce(header, text, "waits 15 minutes at most") }
     return min(max(seconds, 0), Self.windowSeconds)
   }
 
-  /// Logs only one warning, because each response may have the same value.
-  private func warnOnce(_ header: String, _ text: String) {
+  /// Logs only one warning, because each response might have the same value.
+  /// - Parameter consequence: what Lethe does instead.
+  private func warnOnce(_ header: String, _ text: String, _ consequence: String) {
     guard !hasWarned else { return }
     hasWarned = true
     let shown = String(text.prefix(40).filter { $0.isASCII && !$0.isNewline })
     logger.warning(
       """
-      the API's \(header) is \(shown), which is not a time within its window of 15 minutes: the wait is 15 minutes at \
-      most
+      the API's \(header) is "\(shown)", which is not a time within the window of 15 minutes; Lethe \
+      \(consequence)
       """)
   }
 }

@@ -12,14 +12,14 @@ enum TLSFailure: Equatable {
   case noTLS(String)
   /// The two sides have no TLS version or no cipher in common.
   case nothingInCommon(String)
-  /// A temporary error: a server that is just starting, or a connection that was cut.
-  case passing(String)
+  /// An error that might be temporary: a server that is just starting, a connection that was cut, or an unknown reason.
+  case temporary(String)
 
   /// Returns nil for an error that is not about TLS, such as a body that ends early.
   init?(_ error: any Error) {
     if let error = error as? NIOSSLExtraError {
       let isOfName = error == .failedToValidateHostname || error == .serverHostnameImpossibleToMatch
-      self = isOfName ? .certificate("it is for another host") : .passing("the handshake failed")
+      self = isOfName ? .certificate("it is for another host") : .temporary("the handshake failed")
       return
     }
     switch error {
@@ -32,27 +32,27 @@ enum TLSFailure: Equatable {
   private init(reasonsOf text: String) {
     let names = text.matches(of: /OPENSSL_internal:([A-Z0-9_]+)/).map { String($0.1) }
     func first(_ known: [String]) -> String? {
-      names.first { name in known.contains { name.hasSuffix($0) } }.map(Self.words)
+      names.first { name in known.contains { name.hasSuffix($0) } }.map(Self.reason)
     }
-    if let words = first(["CERTIFICATE_VERIFY_FAILED"]) {
-      self = .certificate(words)
-    } else if let words = first(Self.clientCertificateNames) {
-      self = .clientCertificate(words)
-    } else if let words = first(["UNRECOGNIZED_NAME"]) {
-      self = .unknownName(words)
-    } else if let words = first(["WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"]) {
-      self = .noTLS(words)
-    } else if let words = first(Self.nothingInCommonNames) {
-      self = .nothingInCommon(words)
-    } else if let words = first(["ALERT_HANDSHAKE_FAILURE"]) {
+    if let reason = first(["CERTIFICATE_VERIFY_FAILED"]) {
+      self = .certificate(reason)
+    } else if let reason = first(Self.clientCertificateNames) {
+      self = .clientCertificate(reason)
+    } else if let reason = first(["UNRECOGNIZED_NAME"]) {
+      self = .unknownName(reason)
+    } else if let reason = first(["WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"]) {
+      self = .noTLS(reason)
+    } else if let reason = first(Self.nothingInCommonNames) {
+      self = .nothingInCommon(reason)
+    } else if let reason = first(["ALERT_HANDSHAKE_FAILURE"]) {
       // Before TLS 1.3, a host that requires a client certificate sends this alert. The more specific
       // reasons are tested above.
-      self = .clientCertificate(words)
+      self = .clientCertificate(reason)
     } else if let name = names.first {
-      self = .passing(Self.words(name))
+      self = .temporary(Self.reason(name))
     } else {
       let isCutOff = text.contains("EOF during handshake")
-      self = .passing(isCutOff ? "the connection ended" : "the handshake failed")
+      self = .temporary(isCutOff ? "the connection ended" : "the handshake failed")
     }
   }
 
@@ -69,7 +69,7 @@ enum TLSFailure: Equatable {
   ]
 
   /// The reason as short text: `SSLV3_ALERT_BAD_CERTIFICATE` becomes `bad certificate`.
-  private static func words(_ name: String) -> String {
+  private static func reason(_ name: String) -> String {
     name.replacing(/^(SSLV3|TLSV1)_ALERT_/, with: "").lowercased().replacing("_", with: " ")
   }
 }

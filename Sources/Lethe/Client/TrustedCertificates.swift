@@ -12,7 +12,7 @@ enum TrustedCertificates {
     for source in sources {
       var isFolder: ObjCBool = false
       guard FileManager.default.fileExists(atPath: source.path, isDirectory: &isFolder) else {
-        // OpenSSL does the same: a distribution's list may name folders that do not exist.
+        // Like OpenSSL, ignore a missing folder, because a distribution's list can name folders that do not exist.
         if source.origin == "SSL_CERT_DIR" { continue }
         throw refusal(source, "there is no such file or folder")
       }

@@ -5,14 +5,14 @@ import Runtime
 enum ExitStatus: Int32, Error, CaseIterable {
   case done = 0
   case failed = 1
-  /// The command line or the definition is wrong. Nothing has run.
+  /// The command line, the definition, the environment or the ledger's version is wrong.
   case usage = 2
   case limitStopped = 3
   case quarantined = 4
   /// A chunk or an event was set aside.
   case setAside = 5
   case locked = 6
-  /// A temporary failure: run again.
+  /// A temporary failure. The same command can succeed later.
   case temporary = 75
   case credentials = 77
   case idle = 99
@@ -44,7 +44,7 @@ enum ExitStatus: Int32, Error, CaseIterable {
     }
   }
 
-  /// The `code` in the error of a JSON object.
+  /// The value of `error.code` in the JSON output.
   var word: String {
     switch self {
     case .done: "done"

@@ -3,7 +3,7 @@ import PostgreSQL
 import Runtime
 import Vocabulary
 
-/// The `error` of a JSON object.
+/// The member `error` in the JSON output of a command.
 struct Failure: Encodable, Equatable {
   /// The exit code as a word.
   let code: String
@@ -11,7 +11,7 @@ struct Failure: Encodable, Equatable {
   let remedy: String
 }
 
-/// The JSON object of a command that has no result.
+/// The JSON output of a command that failed before it had a result.
 struct FailedResult: Encodable {
   let status = "failed"
   let error: Failure
@@ -29,7 +29,7 @@ extension Failure {
       remedy: error.hintWithoutValues?.withoutSecrets() ?? error.remedyForPrivilege ?? error.remedy)
   }
 
-  /// The work that is left after runs. Nil if no work is left.
+  /// Describes the first work that is left after runs. Nil if no work is left.
   init?(of reports: [RunReport], openLines: Int, _ status: ExitStatus) {
     switch status {
     case .failed:
@@ -58,7 +58,7 @@ extension Failure {
       } else if let event = reports.flatMap(\.refused).first {
         self.init(
           code: status.word,
-          message: "the event of ID \(event.id) of \(event.dataset) is refused: \(event.why)",
+          message: "the event of ID \(event.id) of \(event.dataset) is set aside: \(event.why)",
           remedy: "\(event.remedy); then \(event.command)")
       } else if let failure = reports.flatMap(\.failures).first {
         self.init(
@@ -69,7 +69,10 @@ extension Failure {
       }
     case .quarantined:
       self.init(
-        code: status.word, message: "\(openLines) lines of the quarantine wait for a decision",
+        code: status.word,
+        message: openLines == 1
+          ? "1 line of the quarantine waits for a decision"
+          : "\(openLines) lines of the quarantine wait for a decision",
         remedy:
           "run lethe quarantine list to see them; resolve them with lethe quarantine retry or dismiss"
       )
@@ -101,7 +104,7 @@ extension PostgreSQLError {
 
 extension RunReport.SetAsideChunk {
   var advice: String {
-    guard let command else {
+    guard command.hasPrefix("lethe retry ") else {
       return remedy.contains("asks about its IDs")
         ? remedy : "\(remedy); the next lethe run asks about its IDs again"
     }

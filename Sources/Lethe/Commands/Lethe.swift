@@ -11,15 +11,15 @@ public struct Lethe: AsyncParsableCommand {
   public static let configuration = CommandConfiguration(
     commandName: "lethe",
     abstract:
-      "Keep a PostgreSQL warehouse of X Posts and users in step with what their authors decided.",
+      "Keep a warehouse of X Posts and users compliant with the decisions of their authors and of X.",
     discussion: """
       A pipeline (pipelines/*.yaml) names the tables. A run exports their IDs, has X's Batch \
       Compliance API check them, and applies the answers: deletions, protections, geo scrubs.
 
-      EXIT CODES: 0 done, 1 failed, 2 usage or definition, 3 a limit stopped it, 4 quarantine not \
-      empty, 5 a chunk or an event was set aside, 6 another run holds the lock, 75 temporary: run \
-      again, 77 credentials refused, 99 nothing to do (only with --skip-if-idle). If several \
-      apply, the first of these is used: 2, 1, 3, 5, 4.
+      EXIT CODES: 0 done, 1 failed, 2 usage or definition, 3 stopped by a limit, 4 quarantine not \
+      empty, 5 a chunk or an event was set aside, 6 another process works on the pipeline, 75 \
+      temporary: run again, 77 credentials refused, 99 nothing to do (only with --skip-if-idle). If \
+      several apply, the first of these is used: 2, 1, 3, 5, 4.
       """,
     version: Product.version,
     subcommands: [
@@ -33,7 +33,8 @@ public struct Lethe: AsyncParsableCommand {
 
   /// Parses the command line, runs the command and exits with its exit code.
   public static func mainExitingWithStatus() async -> Never {
-    keepMemoryFlat()
+    ProcessSignals.prepareProcess()
+    returnFreedMemory()
     var options: OutputOptions?
     do {
       var command = try parseAsRoot()
@@ -49,9 +50,9 @@ public struct Lethe: AsyncParsableCommand {
     }
   }
 
-  /// Makes glibc return freed blocks to the system. A run allocates and frees thousands of blocks of some hundred
+  /// Makes glibc return freed blocks to the system. A run allocates and frees thousands of blocks of a few hundred
   /// kilobytes. Without these settings, glibc would keep them in an arena for each thread, and memory would grow.
-  private static func keepMemoryFlat() {
+  private static func returnFreedMemory() {
     mallopt(M_MMAP_THRESHOLD, 128 * 1024)
     mallopt(M_ARENA_MAX, 2)
   }
@@ -61,7 +62,7 @@ public struct Lethe: AsyncParsableCommand {
     if let status = error as? ExitStatus { return status.rawValue }
     if let error = explained(error) { return reportExplained(error, options) }
     switch exitCode(for: error) {
-    case .success:  // help and version are results
+    case .success:  // --help and --version print to stdout
       writeLine(fullMessage(for: error), to: STDOUT_FILENO)
       return ExitStatus.done.rawValue
     case .validationFailure:
@@ -89,14 +90,14 @@ public struct Lethe: AsyncParsableCommand {
     return ExitStatus(error.disposition).rawValue
   }
 
-  /// Prints the failure as an object if the output is JSON. A command line that cannot be parsed has no options, so its
-  /// arguments are searched for `--output json`.
+  /// Prints the failure as a JSON object if the output format is JSON. A command line that cannot be parsed has no
+  /// options, so its arguments are searched for `--output json`.
   private static func writeFailure(_ failure: Failure, _ options: OutputOptions?) {
-    let words = CommandLine.arguments
+    let arguments = CommandLine.arguments
     let isJSON =
       options.map { $0.output == .json }
-      ?? (words.contains("--output=json")
-        || zip(words, words.dropFirst()).contains { $0 == "--output" && $1 == "json" })
+      ?? (arguments.contains("--output=json")
+        || zip(arguments, arguments.dropFirst()).contains { $0 == "--output" && $1 == "json" })
     guard isJSON, let line = try? OutputOptions.json(FailedResult(error: failure)) else { return }
     writeLine(line, to: STDOUT_FILENO)
   }

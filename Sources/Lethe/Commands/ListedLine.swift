@@ -1,13 +1,13 @@
 import Foundation
 import Ledger
 
-/// The lines of a quarantine as JSON.
+/// The JSON result of `lethe quarantine list`.
 struct Listing: Encodable {
   let open: Int
   let lines: [ListedLine]
 }
 
-/// A line of the quarantine as JSON. Its content comes from outside and can be any bytes.
+/// A line of the quarantine as JSON. The API sent the line, so it can contain any bytes.
 struct ListedLine: Encodable {
   let quarantine_id: Int64
   let pipeline: String
@@ -15,11 +15,11 @@ struct ListedLine: Encodable {
   let chunk_id: Int64
   let job: String?
   let line: Int
-  /// A text, because many JSON readers convert numbers to floating point and would lose digits.
+  /// A JSON string, because many JSON parsers convert numbers to floating point and would lose digits.
   let id: String?
   let in_chunk: Bool?
   let why: String
-  /// The line, or its beginning.
+  /// The line, or its beginning, if it is UTF-8.
   let raw: String?
   /// The line, or its beginning, if it is not UTF-8.
   let raw_base64: String?
@@ -54,7 +54,8 @@ struct ListedLine: Encodable {
 }
 
 /// The bytes as text.
-/// - Parameter isCut: whether the bytes may end within a character. Then an incomplete last character is left out.
+/// - Parameter isCut: whether the bytes are only the beginning of a line. An incomplete last character is then left
+///   out.
 /// - Returns: nil if the bytes are not UTF-8.
 private func text(_ bytes: [UInt8], isCut: Bool) -> String? {
   if let text = String(validating: bytes, as: UTF8.self) { return text }
@@ -65,7 +66,7 @@ private func text(_ bytes: [UInt8], isCut: Bool) -> String? {
   return nil
 }
 
-/// Text that is safe for a terminal: shortened, and without control and invisible characters.
+/// Text that is safe for a terminal: shortened, and with ? in place of control characters and invisible characters.
 func printable(_ bytes: [UInt8], scalarsMax: Int) -> String {
   let scalars = String(decoding: bytes, as: UTF8.self).unicodeScalars
   var text = ""

@@ -31,8 +31,8 @@ struct MigrateCommand: AsyncParsableCommand {
       let set = try anySet()
       let service = "run compliance-server migrate up, on a separate database"
       let warehouse = """
-        leave them out: your warehouse has its own tables, and the ledger's migrations are migrations/*.sql; --demo is \
-        only for the demo's database
+        do not apply these migrations: your warehouse has its own tables, and the ledger's migrations are \
+        migrations/*.sql; --demo is only for the demo's database
         """
       try set.refuse(
         demo ? [.service: service] : [.service: service, .demo: warehouse], in: "lethe")
@@ -87,7 +87,7 @@ struct MigrateCommand: AsyncParsableCommand {
     @OptionGroup var options: Options
     @OptionGroup var output: OutputOptions
 
-    @Flag(help: "Roll back even if rows of evidence or guards are lost.")
+    @Flag(help: "Roll back even if rows or guards of the ledger are lost.")
     var yes = false
 
     mutating func run() async throws {

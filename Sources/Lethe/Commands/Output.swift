@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Logging
+import SystemPackage
 
 /// The options of every command: how its result and its progress are written.
 struct OutputOptions: ParsableArguments {
@@ -27,15 +28,22 @@ struct OutputOptions: ParsableArguments {
   }
 
   /// Writes a result: `table` as text for people, `value` as JSON for programs.
+  /// - Throws: `CommandError` if stdout is a file on a full disk, for example. A reader that has closed its pipe does not
+  ///   want the result.
   func write(_ value: some Encodable, table: () -> String) throws {
-    switch output {
-    case .table: writeLine(table(), to: STDOUT_FILENO)
-    case .json: writeLine(try Self.json(value), to: STDOUT_FILENO)
-    }
+    let text =
+      switch output {
+      case .table: table()
+      case .json: try Self.json(value)
+      }
+    guard let why = writeLine(text, to: STDOUT_FILENO), why != .brokenPipe else { return }
+    throw CommandError(
+      message: "cannot write the result to stdout: \(why); what the command has changed is kept",
+      remedy: "check where stdout goes; lethe status shows the state of the runs")
   }
 
-  /// Reports that a command ended without a result.
-  func tell(_ status: ExitStatus, _ message: String, remedy: String) {
+  /// Reports the error of a command that has no result.
+  func writeError(_ status: ExitStatus, _ message: String, remedy: String) {
     logger.critical("\(message)\n  remedy: \(remedy)")
     guard output == .json else { return }
     let failure = Failure(code: status.word, message: message, remedy: remedy)
@@ -44,7 +52,7 @@ struct OutputOptions: ParsableArguments {
     }
   }
 
-  /// JSON in one line.
+  /// The value as one line of JSON.
   static func json(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

@@ -3,7 +3,7 @@ import Definitions
 import Foundation
 import PostgreSQL
 
-/// The pipeline that a command works on.
+/// The argument that names the file of a pipeline's definition.
 struct PipelineArgument: ParsableArguments {
   @Argument(
     help: "The pipeline's definition, such as pipelines/nightly.yaml.",
@@ -42,8 +42,8 @@ struct WorkDirectoryOption: ParsableArguments {
     }
   }
 
-  /// The folder without the option. An empty variable counts as unset. Relative paths in the environment are ignored,
-  /// as the XDG Base Directory specification requires.
+  /// The folder that is used if the option is not given. An empty variable counts as unset. Relative paths in the
+  /// environment are ignored, as the XDG Base Directory specification requires.
   private static func defaultPath(_ environment: [String: String]) throws -> String {
     func folder(_ name: String) -> String? {
       environment[name].flatMap { $0.hasPrefix("/") ? $0 : nil }

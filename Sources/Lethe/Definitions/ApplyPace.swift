@@ -1,5 +1,5 @@
-/// How much apply slows down for other sessions, standbys and the archive of WAL. It always comes from today's file, so
-/// it is no part of a `Definition`. Nil sets no bound.
+/// How much apply slows down for other sessions, standbys and the WAL archive. It always comes from the current file,
+/// so it is not part of a `Definition`. A property that is nil sets no bound.
 public struct ApplyPace: Sendable, Equatable {
   /// How far behind a standby may be.
   public enum ReplicaLag: Sendable, Equatable, CustomStringConvertible {
@@ -26,17 +26,17 @@ public struct ApplyPace: Sendable, Equatable {
     }
   }
 
-  /// After each transaction.
+  /// The pause after each transaction.
   public var pauseMilliseconds: Int?
-  /// Rows of the warehouse, in all tables together.
+  /// The maximum number of rows of the warehouse that apply changes in a second, in all tables together.
   public var rowsPerSecond: Int?
   public var replicaLagMax: ReplicaLag?
-  /// The `application_name` of the standbys that count; empty for all.
+  /// The `application_name` of each standby whose lag counts. Empty for all standbys.
   public var replicas: [String]
-  /// WAL that the server writes in a second, for all its sessions.
+  /// The maximum amount of WAL that the server writes in a second, for all its sessions.
   public var walRateMax: ByteSize?
 
-  /// After this many seconds of one wait, apply goes on.
+  /// The maximum length of one wait. After it, apply continues.
   public static let waitSecondsMax = 600
 
   public init(

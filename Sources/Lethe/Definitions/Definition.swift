@@ -14,7 +14,8 @@ public struct Definition: Sendable, Equatable, Codable {
     self.datasets = datasets
   }
 
-  /// Reads a definition. In copies of older runs, targets do not name the type of their `id`.
+  /// Reads a definition. In definitions that an older version of Lethe stored with its runs, targets do not name the
+  /// type of their `id`.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     let datasets = try members.decode([Dataset].self, forKey: .datasets)
@@ -37,7 +38,8 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
   public let maxRedactedRows: Int
   /// Limits for single reasons.
   public let reasons: [Reason: ReasonLimits]
-  /// Whether a chunk in which every ID is deleted may be applied without an approval. The other limits still apply.
+  /// Whether a chunk in which every ID is deleted or emptied may be applied without an approval. The other limits still
+  /// apply.
   public let allowsWholeChunks: Bool
   /// The largest percentage of IDs that one result may release, 0 to 100. It refers to the IDs in the chunk's key range
   /// that hold rows.
@@ -67,7 +69,8 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
     self.maxSkippedPercent = maxSkippedPercent
   }
 
-  /// Reads limits. Copies of older runs have no limits for single reasons, for restores, or for rows that are left out.
+  /// Reads limits. Definitions that an older version of Lethe stored with its runs have no limits for single reasons,
+  /// for restores, or for rows that are left out.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     self.init(
@@ -100,7 +103,7 @@ public struct Dataset: Sendable, Equatable, Codable {
   public let name: String
   public let type: JobType
   public let table: TableName
-  /// The column with the IDs: bigint, numeric or text.
+  /// The column with the IDs. Its type is bigint, numeric or text.
   public let id: IDSource
   /// The operator's SQL condition on the rows to export.
   public let condition: String?
@@ -111,9 +114,9 @@ public struct Dataset: Sendable, Equatable, Codable {
   /// The other tables that an event reaches. They are changed before `table`.
   public let targets: [Target]
   public let tombstones: Bool
-  /// A column of `table` that contains the time in a post's ID. The table is partitioned by this column.
+  /// A column of `table` with the time that is encoded in the post's ID. The table is partitioned by this column.
   public let idTimeColumn: String?
-  /// The limits of one transaction. Nil applies the whole chunk in one transaction.
+  /// The limits of one transaction. If it is nil, the whole chunk is applied in one transaction.
   public let batch: BatchLimits?
 
   public init(
@@ -139,7 +142,8 @@ public struct Dataset: Sendable, Equatable, Codable {
     case batchEvents
   }
 
-  /// Reads a dataset. In copies of older runs, only the number of events limits a batch.
+  /// Reads a dataset. In definitions that an older version of Lethe stored with its runs, only the number of events
+  /// limits a batch.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     let former = try decoder.container(keyedBy: FormerKeys.self)
@@ -173,6 +177,14 @@ public struct BatchLimits: Sendable, Equatable, Codable {
   }
 }
 
+extension Dataset {
+  /// The targets at every depth.
+  public var allTargets: [Target] {
+    func all(_ targets: [Target]) -> [Target] { targets.flatMap { [$0] + all($0.targets) } }
+    return all(targets)
+  }
+}
+
 /// A table that an event reaches through a matching column.
 public struct Target: Sendable, Equatable, Codable {
   public let table: TableName
@@ -182,7 +194,8 @@ public struct Target: Sendable, Equatable, Codable {
   public let id: IDSource?
   /// The type of the IDs in `id`. Nil without `id`.
   public let type: RowType?
-  /// A column that contains the time in the post's ID in `match`. The table is partitioned by this column.
+  /// A column of `table` with the time that is encoded in the post's ID in `match`. The table is partitioned by this
+  /// column.
   public let idTimeColumn: String?
   public let actions: [Reason: Action]
   public let targets: [Target]

@@ -10,7 +10,7 @@ public struct DefinitionEntry: Sendable, Equatable {
   /// The dataset that contains the entry. Nil outside of datasets.
   public let dataset: String?
 
-  /// The kind of an entry. The rules for an adoption depend on it.
+  /// The kind of an entry. It determines whether an open run may adopt a change of the entry.
   public enum Part: Sendable, Equatable {
     case limit
     /// The largest size of a chunk. It takes effect when the export cuts chunks.
@@ -28,14 +28,24 @@ public struct DefinitionEntry: Sendable, Equatable {
 
 /// An entry that differs between two definitions of the same name.
 public struct DefinitionDifference: Sendable, Equatable, CustomStringConvertible {
-  /// Nil if the definition has no such entry.
+  /// Nil if the earlier definition has no entry with this path.
   public let before: DefinitionEntry?
+  /// Nil if the later definition has no entry with this path.
   public let now: DefinitionEntry?
   public let path: String
 
   public var description: String {
-    func text(_ entry: DefinitionEntry?) -> String { entry?.text ?? "nothing" }
-    return "\(path): \(text(before)) became \(text(now))"
+    "\(path): \(Self.words(before?.text, now?.text))"
+  }
+
+  /// The change in words, such as `100 became 90`. A value that is nil does not exist.
+  public static func words(_ before: String?, _ now: String?) -> String {
+    switch (before, now) {
+    case (let before?, let now?): "\(before) became \(now)"
+    case (let before?, nil): "\(before) was removed"
+    case (nil, let now?): "\(now) was added"
+    case (nil, nil): "unchanged"
+    }
   }
 }
 
@@ -100,7 +110,7 @@ private struct EntryList {
     let path = "datasets.\(dataset.name)"
     add(path, "a dataset of type \(dataset.type.rawValue)", .other)
     let table = dataset.table
-    add(JSONValue(encoding: dataset), at: path, besides: ["name"]) { Self.part($0, of: table) }
+    add(JSONValue(encoding: dataset), at: path, excluding: ["name"]) { Self.part($0, of: table) }
     add(dataset.actions, of: table, at: path)
     add(dataset.targets, at: path)
   }
@@ -134,9 +144,9 @@ private struct EntryList {
     }
   }
 
-  /// Adds all members of a value by its JSON. So members that a later version adds need no change here.
+  /// Adds all members of a value from its JSON, so that new members need no change here.
   private mutating func add(
-    _ value: JSONValue, at path: String, _ keys: [String] = [], besides left: Set<String> = [],
+    _ value: JSONValue, at path: String, _ keys: [String] = [], excluding left: Set<String> = [],
     _ part: ([String]) -> DefinitionEntry.Part
   ) {
     switch value {

@@ -1,7 +1,8 @@
 /// A column with IDs, and how its values are normalized.
 public struct IDSource: Sendable, Hashable {
   public let column: String
-  /// How values are normalized. Nil does not change values: a text that contains more than an ID's digits is not an ID.
+  /// How values are normalized. If it is nil, values are not changed. Then a text with spaces, line breaks or leading
+  /// zeros is not an ID.
   public let normalization: IDNormalization?
 
   public init(column: String, normalization: IDNormalization? = nil) {
@@ -27,7 +28,8 @@ extension IDSource: Codable {
     case column, normalize
   }
 
-  /// Reads an ID source. Without normalization, and in copies of older runs, it is only the column's name.
+  /// Reads an ID source. Without normalization, and in definitions that an older version of Lethe stored with its runs,
+  /// an ID source is only the column's name.
   public init(from decoder: any Decoder) throws {
     if let column = try? decoder.singleValueContainer().decode(String.self) {
       self.init(column: column)

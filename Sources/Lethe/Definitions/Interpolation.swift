@@ -1,6 +1,6 @@
 /// Replaces `${VAR}` and `${VAR:-default}` with values from the environment, and `$$` with a dollar sign.
 ///
-/// The replacement happens after the YAML is read, so a variable's value may contain any characters.
+/// The replacement happens after the YAML is read, so a variable's value can contain any characters.
 struct Interpolation {
   let environment: [String: String]
 

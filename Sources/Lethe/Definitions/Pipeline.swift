@@ -9,9 +9,9 @@ public struct Pipeline: Sendable {
   public let definition: Definition
   public let warehouse: ConnectionString
   public let api: APISettings
-  /// How long the lease of a process lasts after a renewal. After that, another process may take over from it.
+  /// How long the lease of a process lasts after a renewal. After that, another process may take over the pipeline.
   public let leaseSeconds: Int
-  /// Of this file, also for runs that have another definition.
+  /// The pace in this file. It also applies to runs that have another definition.
   public let pace: ApplyPace
   /// The line of each key of the file, by its path.
   let lines: [String: Int]
@@ -20,7 +20,7 @@ public struct Pipeline: Sendable {
   public func line(of path: String) -> Int? {
     var path = path[...]
     while true {
-      // This reason has two names.
+      // `scrub_geo` and `geo_scrubbed` are names of the same reason.
       let other = path.replacing(".actions.geo_scrubbed", with: ".actions.scrub_geo")
       if let line = lines[String(path)] ?? lines[String(other)] { return line }
       guard let end = path.lastIndex(where: { $0 == "." || $0 == "[" }) else { return nil }
@@ -30,8 +30,9 @@ public struct Pipeline: Sendable {
 
   /// Reads and checks a definition, with variables from `environment`.
   /// - Parameter readingToken: false for commands that do not call the API. The definition must still name the token's
-  ///   source, but the token may be missing.
-  /// - Throws: `DefinitionError` with all mistakes, each with file, line and remedy.
+  ///   source, but the token may be missing. Proxies and certificates are not read, either.
+  /// - Throws: `DefinitionError` if the file cannot be read or is not UTF-8, or with all mistakes in it, each with file,
+  ///   line and remedy.
   public static func load(
     file: String, environment: [String: String], readingToken: Bool = true
   ) throws -> Pipeline {
@@ -72,14 +73,15 @@ public struct APISettings: Sendable {
   public let token: BearerToken
   /// The hosts, or host:port, that are allowed for uploads and downloads. The API's own host is always one of them.
   public let allowedHosts: [String]
-  /// The first delay between two requests for a job's status. The delay grows up to the maximum.
+  /// The first delay between two requests for a job's status. The delay grows up to `pollSecondsMax`.
   public let pollSeconds: Double
   public let pollSecondsMax: Double
-  /// The number of jobs that are created for a chunk before it fails.
+  /// The largest number of jobs that are created for a chunk. The chunk fails if the last of them fails.
   public let jobAttemptsMax: Int
-  /// How long a job may be in progress before it is cancelled and a new one is created.
+  /// The longest time that a job may be in progress. After that, it is cancelled, and a new job is created.
   public let jobHoursMax: Double
-  /// How long another job may occupy a type's slot before the chunks that wait for the slot are set aside.
+  /// The API accepts one job of a type at a time. This is how long another job of the type may block chunks before they
+  /// are set aside.
   public let slotHoursMax: Double
   /// How the files of jobs are uploaded.
   public let profile: UploadProfile

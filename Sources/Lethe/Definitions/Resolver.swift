@@ -10,17 +10,17 @@ struct Resolver {
   let written: WrittenPipeline
   let interpolation: Interpolation
   let mistakes: Mistakes
-  /// If false, the pipeline gets an empty token.
+  /// If false, the pipeline gets an empty token, no proxies and no additional certificates.
   let readsToken: Bool
 
-  /// The largest upload. The API's own host accepts 128 MB, where a MB may be 10^6 or 2^20 bytes. A storage host
+  /// The largest upload. The API's own host accepts 128 MB, and 1 MB can mean 10^6 or 2^20 bytes. A storage host
   /// accepts 1 GB.
   private static let chunkBytesLimits = (native: 120_000_000, gcs: 1_000_000_000)
   private static let chunkDefaults = (ids: 6_000_000, bytes: 120_000_000)
   private static let batchDefaults = BatchLimits(events: 10_000, rows: 20_000)
   private static let leaseSecondsDefault = 120
-  /// A shorter lease could end while the database is busy. A longer one would block the pipeline for long after a
-  /// machine is lost.
+  /// A shorter lease could expire while the database is busy. A longer one would block the pipeline for a long time
+  /// after a machine has failed.
   private static let leaseSecondsLimits = 15...3600
   /// The largest timeout. PostgreSQL stores timeouts as milliseconds in 32 bits.
   private static let timeoutSecondsMax = 2_000_000.0
@@ -88,7 +88,7 @@ struct Resolver {
       let resolved = limit.map { limits($0) }
       guard let reason = Reason(word: word.value) else {
         mistakes.note(
-          word.line, "unknown reason \(word.value) in limits.reasons",
+          word.line, "unknown reason \(YAMLMap.shown(word.value)) in limits.reasons",
           "the reasons are \(Reason.allCases.map(\.rawValue).joined(separator: ", "))")
         continue
       }
@@ -159,8 +159,8 @@ struct Resolver {
     let bytes = atLeastOne(dataset.chunkBytes, "chunk.bytes", default: Self.chunkDefaults.bytes)
     guard let line = dataset.chunkBytes?.line, bytes > 0 else { return bytes }
     let limits = Self.chunkBytesLimits
-    let isForParts = written.api?.profile?.value == UploadProfile.gcs.rawValue
-    if bytes > (isForParts ? limits.gcs : limits.native) {
+    let usesStorageHost = written.api?.profile?.value == UploadProfile.gcs.rawValue
+    if bytes > (usesStorageHost ? limits.gcs : limits.native) {
       mistakes.note(
         line, "chunk.bytes is larger than the API's limit for one upload",
         "write at most \(limits.native), or at most \(limits.gcs) with api.profile: gcs")
@@ -194,7 +194,7 @@ struct Resolver {
   private func idTime(_ column: Located<String>, type: JobType?) -> String? {
     guard type != .users else {
       return fault(
-        column.line, "id_time is for the time in a post's ID, but these are users' IDs",
+        column.line, "id_time is for the time in a post's ID, but the IDs are users' IDs",
         "leave it out")
     }
     return filled(column)
@@ -231,7 +231,7 @@ struct Resolver {
     }
     if !target.targets.isEmpty, !target.hasID {
       mistakes.note(
-        target.table?.line ?? target.line, "a target that has targets has no id",
+        target.table?.line ?? target.line, "this target has targets, but no id",
         "add id: the column of \(target.table?.value ?? "its table") that they match")
     }
   }
@@ -265,7 +265,7 @@ struct Resolver {
       }
     }
     if list == .dataset, type != nil {
-      noteMissing(documented.filter { !named.contains($0) }, of: written, besides: unknown)
+      noteMissing(documented.filter { !named.contains($0) }, of: written, excluding: unknown)
     }
     return actions
   }
@@ -276,16 +276,16 @@ struct Resolver {
     let words = documented.map(\.rawValue).joined(separator: ", ")
     let meant = YAMLMap.nearest(to: word.value, among: documented.map(\.rawValue))
     mistakes.note(
-      word.line, "unknown reason \(word.value) in \(path)",
+      word.line, "unknown reason \(YAMLMap.shown(word.value)) in \(path)",
       (meant.map { "did you mean \($0)? " } ?? "")
         + (type.map { "a job of type \($0.rawValue) has the reasons \(words)" }
           ?? "the reasons are \(words)"))
   }
 
   /// Records reasons without an action.
-  /// - Parameter unknown: unknown words in the list. Each may be a misspelled missing reason.
+  /// - Parameter unknown: unknown words in the list. Each of them can be a missing reason with a spelling mistake.
   private func noteMissing(
-    _ missing: [Reason], of written: WrittenActions, besides unknown: [String]
+    _ missing: [Reason], of written: WrittenActions, excluding unknown: [String]
   ) {
     guard missing.count > unknown.count else { return }
     for reason in missing
@@ -325,7 +325,7 @@ struct Resolver {
     else {
       return fault(
         name.line, "\(what) is not valid: \(text)",
-        "use up to 32 of a-z, 0-9, - and _: it becomes part of file names")
+        "use 1 to 32 of the characters a-z, 0-9, - and _, with no - at the beginning")
     }
     return text
   }
@@ -349,7 +349,8 @@ struct Resolver {
   func positive(_ value: Located<Double>?, _ key: String, default: Double) -> Double {
     guard let value else { return `default` }
     if !(value.value > 0 && value.value.isFinite) {
-      mistakes.note(value.line, "\(key) is not greater than 0", "write a positive number")
+      mistakes.note(
+        value.line, "\(key) is not a finite number greater than 0", "write a positive number")
     }
     return value.value
   }
@@ -365,7 +366,7 @@ struct Resolver {
   }
 
   /// Records a mistake.
-  /// - Returns: nil, as the value that cannot be resolved.
+  /// - Returns: nil.
   func fault<Value>(_ line: Int, _ message: String, _ remedy: String) -> Value? {
     mistakes.note(line, message, remedy)
     return nil

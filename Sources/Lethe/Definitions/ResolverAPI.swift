@@ -50,7 +50,8 @@ extension Resolver {
         written.transferSeconds, "api.transfer_seconds", default: defaults.transferSeconds))
   }
 
-  /// The proxies. Without a token no request is sent, so a wrong proxy in the environment or the file is not reported.
+  /// The proxies. A command that reads no token sends no request, so it does not report a wrong proxy in the
+  /// environment or the file.
   private func proxies(_ written: WrittenAPI, isEncrypted: Bool) -> ProxySettings {
     guard readsToken else { return ProxySettings() }
     let chosen = written.proxy.flatMap(filled)
@@ -97,7 +98,7 @@ extension Resolver {
       parts.fragment == nil, parts.user == nil, parts.password == nil
     else {
       return fault(
-        line, "api.base_url is not a URL with only a host",
+        line, "api.base_url is not a URL with only a host and a port",
         "write it like https://api.x.com, without a path")
     }
     guard parts.scheme == "https" || LoopbackHost.contains(host) else {
@@ -116,7 +117,8 @@ extension Resolver {
       guard let text = filled(token) else { return nil }
       guard !text.isEmpty, text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
         return fault(
-          token.line, "the token from api.bearer_token is empty, or contains spaces or line breaks",
+          token.line,
+          "the token from api.bearer_token is empty, or contains spaces or characters outside ASCII",
           "put the App's Bearer token there, and nothing else")
       }
       return BearerToken(text)

@@ -20,14 +20,14 @@ extension Resolver {
     let milliseconds = 1...ApplyPace.waitSecondsMax * 1000
     guard milliseconds.contains(value.value) else {
       return fault(
-        value.line, "apply.pause_ms is not within 1 and \(milliseconds.upperBound)",
+        value.line, "apply.pause_ms is not between 1 and \(milliseconds.upperBound)",
         "write a whole number of milliseconds, or leave it out for no pause")
     }
     return value.value
   }
 
-  /// The wait after a large transaction must not be longer than a wait may be, because apply would then be faster than
-  /// the rate.
+  /// The wait after the largest transaction must not exceed `ApplyPace.waitSecondsMax`. Otherwise apply would continue
+  /// before the wait ends, and exceed the rate.
   private func rowsPerSecond(_ value: Located<Int>, _ datasets: [Dataset]) -> Int? {
     guard value.value >= 1 else {
       return fault(

@@ -22,8 +22,8 @@ extension Resolver {
     guard let word = target.type else {
       let types = Set(known.types.compactMap(\.type))
       if let type = types.first, types.count == 1 { return type }
-      // A dataset with a mistake could have the same table and column.
-      guard !target.hasType, known.areAll else { return nil }
+      // If a dataset has a mistake, its table and column are unknown. They could be those of this target.
+      guard !target.hasType, known.isComplete else { return nil }
       return fault(
         id.line,
         "the target \(target.table?.value ?? "") has no type for its \(id.column.value)",
@@ -50,29 +50,30 @@ extension Resolver {
   }
 
   /// The types of the datasets with this table and column.
-  /// - Returns: the types, and whether every dataset could be read.
+  /// - Returns: the types, and in `isComplete` whether the table, column and type of every dataset are known.
   private func datasetTypes(
     of table: TableName, _ column: String
-  ) -> (types: [(name: String, type: RowType?)], areAll: Bool) {
+  ) -> (types: [(name: String, type: RowType?)], isComplete: Bool) {
     var types: [(name: String, type: RowType?)] = []
-    var areAll = true
+    var isComplete = true
     for dataset in written.datasets {
       let type = dataset.type.flatMap(filled).flatMap(RowType.init)
       guard let other = dataset.table.flatMap(self.table),
         let id = dataset.id.flatMap({ filled($0.column) }), let type
       else {
-        areAll = false
+        isComplete = false
         continue
       }
       if other == table, id == column { types.append((dataset.name.value, type)) }
     }
-    return (types, areAll)
+    return (types, isComplete)
   }
 }
 
 extension Dataset {
-  /// Returns the dataset with each target's type filled in. In copies of older runs, targets have no type. Then the
-  /// type is `tweets` if a dataset of posts has the same table and column, else `none`.
+  /// Returns the dataset with each target's type filled in. In definitions that an older version of Lethe stored with its
+  /// runs, targets have no type. Then the type is `tweets` if a dataset of posts has the same table and column, else
+  /// `none`.
   func typed(among datasets: [Dataset]) -> Dataset {
     Dataset(
       name: name, type: type, table: table, id: id, condition: condition,

@@ -1,3 +1,5 @@
+import SQLText
+
 /// A table's name. Without a schema, PostgreSQL finds the table by `search_path`.
 public struct TableName: Sendable, Hashable, Codable, CustomStringConvertible {
   public let schema: String?
@@ -8,7 +10,7 @@ public struct TableName: Sendable, Hashable, Codable, CustomStringConvertible {
     self.name = name
   }
 
-  /// Reads `schema.table` or `table`. A part in double quotes may contain any characters, with quotes doubled.
+  /// Reads `schema.table` or `table`. A part in double quotes can contain any characters, with double quotes doubled.
   /// Upper and lower case are kept.
   public init?(_ text: String) {
     var parts: [String] = []
@@ -47,7 +49,12 @@ public struct TableName: Sendable, Hashable, Codable, CustomStringConvertible {
     return nil
   }
 
-  /// The form that `init(_:)` reads.
+  /// The name as SQL, with each part quoted.
+  public var quoted: String {
+    (schema.map { Identifier($0).quoted + "." } ?? "") + Identifier(name).quoted
+  }
+
+  /// The text that `init(_:)` reads.
   public var written: String {
     [schema, name].compactMap { $0 }.map(Self.written).joined(separator: ".")
   }

@@ -2,8 +2,8 @@ import Foundation
 
 /// The file that a definition's `bearer_token_file` names.
 ///
-/// Messages contain the file's path, but never its content. They do not contain a path that looks like a token,
-/// because the definition may contain the token itself by mistake.
+/// Messages contain the file's path, but never its content. They do not contain a path that looks like a token, because
+/// the path might be the token itself, by mistake.
 struct TokenFile {
   /// The largest size of the file. It is far larger than any token.
   private static let bytesMax = 16_384
@@ -18,8 +18,8 @@ struct TokenFile {
   private let path: String
 
   /// - Parameters:
-  ///   - written: the path before variables are filled in. Messages contain this text, because variables may contain
-  ///     secrets.
+  ///   - written: the path before variables are filled in. Messages contain this text, because the values of variables
+  ///     can be secret.
   ///   - path: the path with variables filled in. A relative path starts at the definition's folder.
   init(written: String, path: String, definition: String) {
     self.path = Resolver.path(path, from: definition)
@@ -81,7 +81,7 @@ struct TokenFile {
     }
     guard let text = String(data: bytes, encoding: .utf8),
       text.unicodeScalars.allSatisfy({ $0.value >= 0x20 || "\t\r\n".unicodeScalars.contains($0) })
-    else { throw refusal("it is not a text", alone) }
+    else { throw refusal("it is not a text file", alone) }
     let token = text.trimmingCharacters(in: .whitespacesAndNewlines)
     guard !token.isEmpty else { throw refusal("it is empty", alone) }
     guard !token.contains("-----BEGIN ") else {
@@ -89,7 +89,7 @@ struct TokenFile {
     }
     guard !token.contains(where: \.isNewline) else { throw refusal("it has several lines", alone) }
     guard !token.contains(where: \.isWhitespace) else {
-      throw refusal("it contains spaces", "\(alone), such as the word Bearer")
+      throw refusal("it contains spaces", "\(alone); leave out the word Bearer")
     }
     guard token.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
       throw refusal("it contains characters that no token has", alone)

@@ -160,7 +160,7 @@ struct WrittenLimits {
     maxRestoredRows = map.integer("max_restored_rows")
     maxSkippedPercent = map.double("max_skipped_percent")
     allowWholeChunks = map.bool("allow_whole_chunks")
-    let reasons = map.map("reasons", keys: .words)
+    let reasons = map.map("reasons", keys: .checkedByCaller)
     self.reasons = (reasons?.entries ?? []).map { reason, node in
       let path = "limits.reasons.\(reason.value)"
       if Self.noteRestores(node, path, map) { return (reason, nil) }
@@ -169,8 +169,9 @@ struct WrittenLimits {
     }
   }
 
-  /// Records a mistake if a reason has limits for restores. A restore has no reason: an ID is released when its
+  /// Records a mistake if a reason has limits for restores. Restores have no reason, because an ID is released when its
   /// protection ends.
+  /// - Returns: whether there was a mistake.
   private static func noteRestores(_ node: Node, _ path: String, _ map: YAMLMap) -> Bool {
     let entries = (node.mapping ?? [:]).filter { restoreKeys.contains($0.key.string ?? "") }
     for (key, _) in entries {
@@ -283,7 +284,7 @@ struct WrittenActions {
   let entries: [(reason: Located<String>, action: Action?)]
 
   init?(_ parent: YAMLMap) {
-    guard let map = parent.requiredMap("actions", keys: .words) else { return nil }
+    guard let map = parent.requiredMap("actions", keys: .checkedByCaller) else { return nil }
     path = map.path
     line = map.line
     entries = map.entries.map { reason, node in

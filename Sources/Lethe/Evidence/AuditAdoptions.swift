@@ -7,7 +7,7 @@ extension ChainVerifier {
   /// Checks that the adoption, with the name of the operator, is unchanged since it was sealed.
   mutating func verifyAdoption(_ record: Record) async throws {
     guard case .number(let number)? = Self.values(record.content)?["adoption_id"] else {
-      result.found(
+      result.addFault(
         "lethe.seal", record.key, "its content is not the content of an adoption",
         writtenAt: record.sealedAt)
       return
@@ -16,7 +16,7 @@ extension ChainVerifier {
     let now = try await session.query("SELECT lethe.adoption_content(\(id))")
       .onlyRow(as: String?.self)
     guard now != record.content else { return }
-    result.found(
+    result.addFault(
       "lethe.adoption", "adoption_id = \(id)",
       now == nil
         ? "the adoption of record \(record.number) is missing"
@@ -36,7 +36,7 @@ extension ChainVerifier {
       """
     ).rows(as: Int64.self, String.self)
     for (id, adoptedAt) in unsealed {
-      result.found(
+      result.addFault(
         "lethe.adoption", "adoption_id = \(id)", "the chain has no record of the adoption",
         writtenAt: adoptedAt)
     }
@@ -51,7 +51,7 @@ extension ChainVerifier {
       """
     ).rows(as: Int64.self, Int64?.self, String.self)
     for (id, number, adoptedAt) in changed {
-      result.found(
+      result.addFault(
         "lethe.run", "run_id = \(id)",
         "its definition differs from the one that it adopted\(number.map { ", which is in record \($0)" } ?? "")",
         writtenAt: adoptedAt)

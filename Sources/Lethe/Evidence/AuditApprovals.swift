@@ -7,7 +7,7 @@ extension ChainVerifier {
   /// Checks that the approval, with the operator's name and reason, is unchanged since it was sealed.
   mutating func verifyApproval(_ record: Record) async throws {
     guard case .number(let number)? = Self.values(record.content)?["approval_id"] else {
-      result.found(
+      result.addFault(
         "lethe.seal", record.key, "its content is not the content of an approval",
         writtenAt: record.sealedAt)
       return
@@ -16,7 +16,7 @@ extension ChainVerifier {
     let now = try await session.query("SELECT lethe.approval_content(\(id))")
       .onlyRow(as: String?.self)
     guard now != record.content else { return }
-    result.found(
+    result.addFault(
       "lethe.approval", "approval_id = \(id)",
       now == nil
         ? "the approval of record \(record.number) is missing"
@@ -34,7 +34,7 @@ extension ChainVerifier {
       """
     ).rows(as: Int64.self, String.self)
     for (id, approvedAt) in unsealed {
-      result.found(
+      result.addFault(
         "lethe.approval", "approval_id = \(id)", "the chain has no record of the approval",
         writtenAt: approvedAt)
     }

@@ -9,11 +9,12 @@ import Vocabulary
 struct ChainVerifier {
   let session: Transaction
   var result = AuditVerification()
-  /// Chunks up to and including this one may have been applied before the chain began.
+  /// The largest ID of a chunk that existed when the chain began. Chunks up to this ID might have been applied before,
+  /// so they need no record.
   private(set) var chunkIDMax: Int64 = 0
   /// The time before which event records were pruned. Nil if none were.
   private(set) var prunedThrough: String?
-  private var before: (number: Int64, sha256: [UInt8]) = (0, [])
+  private var last: (number: Int64, sha256: [UInt8]) = (0, [])
 
   private static let recordsPerStatement: Int64 = 500
 
@@ -23,12 +24,12 @@ struct ChainVerifier {
 
   mutating func walk() async throws {
     // The first record links to the hash of the empty text.
-    before.sha256 = try await session.query("SELECT sha256('')").onlyRow(as: [UInt8].self)
-    while case let page = try await records(after: before.number), !page.isEmpty {
+    last.sha256 = try await session.query("SELECT sha256('')").onlyRow(as: [UInt8].self)
+    while case let page = try await records(after: last.number), !page.isEmpty {
       for record in page { try await verify(record) }
     }
     if result.records == 0, try await hasEvidence() {
-      result.found(
+      result.addFault(
         "lethe.seal", "number = 1", "the chain is empty: its first record is missing",
         writtenAt: nil)
     }
@@ -39,7 +40,7 @@ struct ChainVerifier {
   }
 
   /// Whether the ledger contains rows that must have a record in the chain. If the ledger's schema was loaded from a
-  /// dump, the chain begins with the first run.
+  /// dump, the chain begins with the first run, and is empty until then.
   private func hasEvidence() async throws -> Bool {
     try await session.query(
       """
@@ -55,7 +56,7 @@ struct ChainVerifier {
       "SELECT EXISTS (SELECT FROM lethe.seal WHERE sha256 = decode(\(expected), 'hex'))"
     ).onlyRow(as: Bool.self)
     guard !exists else { return }
-    result.found(
+    result.addFault(
       "lethe.seal", "encode(sha256, 'hex') = '\(expected)'",
       "no record has the expected hash: the chain's last records were deleted, or records were rewritten",
       writtenAt: nil)
@@ -73,11 +74,11 @@ struct ChainVerifier {
     let sha256: [UInt8]
     let sealedAt: String
     /// Whether the hash matches the link and the content.
-    let isHashRight: Bool
+    let isHashValid: Bool
     /// The content that the record would have if it were created now. Nil if the job is missing.
     let contentNow: String?
-    /// Whether the record's chunk is the chunk of its job.
-    let isFiledRight: Bool
+    /// Whether the record's chunk is the chunk of its job. True if the record has no job, or if the job is missing.
+    let isChunkOfJob: Bool
     /// Whether the chunk is applied and has no later record.
     let isCurrent: Bool
 
@@ -91,9 +92,9 @@ struct ChainVerifier {
       """
       SELECT s.number, s.kind, s.job_id, s.chunk_id, s.content, s.previous, s.sha256,
              \(AuditLedger.utc("s.sealed_at")) AS sealed_at,
-             s.sha256 = sha256(s.previous || convert_to(s.content, 'UTF8')) AS is_hash_right,
+             s.sha256 = sha256(s.previous || convert_to(s.content, 'UTF8')) AS is_hash_valid,
              lethe.job_content(s.job_id) AS content_now, j.chunk_id IS NULL
-               OR j.chunk_id = s.chunk_id AS is_filed_right,
+               OR j.chunk_id = s.chunk_id AS is_chunk_of_job,
              coalesce(c.state = \(state: .applied) AND s.number = (
                SELECT max(n.number) FROM lethe.seal AS n WHERE n.chunk_id = s.chunk_id),
                  false) AS is_current
@@ -107,17 +108,17 @@ struct ChainVerifier {
       try Record(
         number: row["number"], kind: row["kind"], jobID: row["job_id"], chunkID: row["chunk_id"],
         content: row["content"], previous: row["previous"],
-        sha256: row["sha256"], sealedAt: row["sealed_at"], isHashRight: row["is_hash_right"],
+        sha256: row["sha256"], sealedAt: row["sealed_at"], isHashValid: row["is_hash_valid"],
         contentNow: row["content_now"],
-        isFiledRight: row["is_filed_right"], isCurrent: row["is_current"])
+        isChunkOfJob: row["is_chunk_of_job"], isCurrent: row["is_current"])
     }
   }
 
   private mutating func verify(_ record: Record) async throws {
     result.records += 1
     verifyLink(record)
-    if !record.isHashRight {
-      result.found(
+    if !record.isHashValid {
+      result.addFault(
         "lethe.seal", record.key, "its hash does not match its content", writtenAt: record.sealedAt)
     }
     switch record.kind {
@@ -130,24 +131,24 @@ struct ChainVerifier {
     case "repair": try await verifyRepair(record)
     default: try await verifyJob(record)
     }
-    before = (record.number, record.sha256)
+    last = (record.number, record.sha256)
     result.head = .init(
       number: record.number, sha256: record.sha256.hexString, sealedAt: record.sealedAt)
   }
 
   private mutating func verifyLink(_ record: Record) {
-    if record.number != before.number + 1 {
-      let (first, last) = (before.number + 1, record.number - 1)
-      result.found(
-        "lethe.seal", first == last ? "number = \(first)" : "number BETWEEN \(first) AND \(last)",
-        first == last ? "the record is missing" : "\(last - first + 1) records are missing",
+    if record.number != last.number + 1 {
+      let (first, end) = (last.number + 1, record.number - 1)
+      result.addFault(
+        "lethe.seal", first == end ? "number = \(first)" : "number BETWEEN \(first) AND \(end)",
+        first == end ? "the record is missing" : "\(end - first + 1) records are missing",
         writtenAt: result.head?.sealedAt)
-    } else if record.previous != before.sha256 {
-      result.found(
-        "lethe.seal", "number IN (\(before.number), \(record.number))",
+    } else if record.previous != last.sha256 {
+      result.addFault(
+        "lethe.seal", "number IN (\(last.number), \(record.number))",
         record.number == 1
           ? "it is not the first record of a chain"
-          : "record \(record.number) does not match the current hash of record \(before.number)",
+          : "record \(record.number) does not match the current hash of record \(last.number)",
         writtenAt: record.sealedAt)
     }
   }
@@ -155,7 +156,7 @@ struct ChainVerifier {
   private mutating func verifyBegin(_ record: Record) {
     guard record.number == 1, case .number(let id) = Self.values(record.content)?["chunk_id_max"]
     else {
-      result.found(
+      result.addFault(
         "lethe.seal", record.key, "it is not a chain's first record", writtenAt: record.sealedAt)
       return
     }
@@ -168,13 +169,13 @@ struct ChainVerifier {
     guard case .text(let through) = Self.values(record.content)?["through"],
       Timestamp(through) != nil
     else {
-      result.found(
+      result.addFault(
         "lethe.seal", record.key, "its content is not the content of a prune",
         writtenAt: record.sealedAt)
       return
     }
     // If the record was changed after it was sealed, it does not explain missing events.
-    guard record.isHashRight else { return }
+    guard record.isHashValid else { return }
     prunedThrough = max(prunedThrough ?? through, through)
   }
 
@@ -188,7 +189,7 @@ struct ChainVerifier {
       """
     ).rows(as: Int64.self, String.self)
     for (id, appliedAt) in chunks {
-      result.found(
+      result.addFault(
         "lethe.seal", "chunk_id = \(id)",
         "chunk \(id) is applied, but the chain has no record of it",
         writtenAt: appliedAt)

@@ -37,39 +37,39 @@ extension ChainVerifier {
   }
 
   mutating func verifyJob(_ record: Record) async throws {
-    if !record.isFiledRight {
-      result.found(
+    if !record.isChunkOfJob {
+      result.addFault(
         "lethe.seal", record.key, "its chunk_id is not the chunk_id of its job",
         writtenAt: record.sealedAt)
     }
     guard record.contentNow != record.content || !record.isCurrent else { return }
     guard let sealed = Self.values(record.content) else {
-      result.found(
+      result.addFault(
         "lethe.seal", record.key, "its content is not the content of a job",
         writtenAt: record.sealedAt)
       return
     }
     guard let text = record.contentNow, var now = Self.values(text) else {
-      result.found(
+      result.addFault(
         "lethe.job", "job_id = \(sealed["job_id"] ?? .null)",
         "the job of record \(record.number), its chunk or its run is missing",
         writtenAt: record.sealedAt)
       return
     }
-    if !record.isCurrent { try await leaveOutLaterEvents(to: sealed, &now) }
+    if !record.isCurrent { try await leaveOutLaterEvents(after: sealed, &now) }
     for (name, value) in sealed.sorted(by: { $0.key < $1.key }) {
       guard let valueNow = now[name], valueNow != value else { continue }
       let (table, key) = Self.row(of: name, sealed)
-      result.found(
+      result.addFault(
         table, key, "\(name) is \(valueNow), but record \(record.number) sealed \(value)",
         writtenAt: record.sealedAt)
     }
   }
 
-  /// Leaves out the values that lines of the chunk's quarantine have changed since the record was created. Such lines
-  /// were applied later, or are being applied now. The batches that the record contains must still exist.
+  /// Leaves out the values that change when quarantined lines of the chunk are retried after the record was created.
+  /// The batches that the record contains are still compared.
   private func leaveOutLaterEvents(
-    to sealed: [String: SealedValue], _ now: inout [String: SealedValue]
+    after sealed: [String: SealedValue], _ now: inout [String: SealedValue]
   ) async throws {
     now["events"] = nil
     now["quarantined"] = nil

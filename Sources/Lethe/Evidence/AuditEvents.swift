@@ -1,6 +1,7 @@
 import PostgreSQL
 
-/// Compares the event records and traces with the hashes in their batches. The chain proves the batches.
+/// Compares the event records and traces with the hashes in their batches. The records of the chain contain hashes of
+/// the batches, so `ChainVerifier` detects a changed batch.
 struct EventVerifier {
   let session: Transaction
   let chunkIDMax: Int64
@@ -8,9 +9,9 @@ struct EventVerifier {
   var result: AuditVerification
 
   private static let batchesPerStatement: Int64 = 200
-  private static let beginningOfTime = "-infinity"
+  private static let minusInfinity = "-infinity"
 
-  private var pruned: Parameter { .text(prunedThrough ?? Self.beginningOfTime) }
+  private var pruned: Parameter { .text(prunedThrough ?? Self.minusInfinity) }
 
   mutating func verify() async throws {
     var after: (chunkID: Int64, number: Int64) = (0, 0)
@@ -33,7 +34,7 @@ struct EventVerifier {
     let isSealed: Bool
     /// The current number of event records. Nil if they were pruned.
     let recordsNow: Int?
-    let isHashRight: Bool?
+    let isHashValid: Bool?
     let hasTraces: Bool
   }
 
@@ -42,7 +43,7 @@ struct EventVerifier {
       """
       SELECT b.chunk_id, b.number, b.records, \(AuditLedger.utc("b.applied_at")) AS applied_at,
              EXISTS (SELECT FROM lethe.seal AS s WHERE s.chunk_id = b.chunk_id) AS is_sealed,
-             now.records AS records_now, now.sha256 = b.sha256 AS is_hash_right,
+             now.records AS records_now, now.sha256 = b.sha256 AS is_hash_valid,
              EXISTS (SELECT FROM lethe.trace AS t WHERE t.chunk_id = b.chunk_id
                AND t.batch = b.number) AS has_traces
       FROM (
@@ -59,23 +60,23 @@ struct EventVerifier {
       try Batch(
         chunkID: row["chunk_id"], number: row["number"], records: row["records"],
         appliedAt: row["applied_at"], isSealed: row["is_sealed"],
-        recordsNow: row["records_now"], isHashRight: row["is_hash_right"],
+        recordsNow: row["records_now"], isHashValid: row["is_hash_valid"],
         hasTraces: row["has_traces"])
     }
   }
 
   private mutating func verify(_ batch: Batch) {
     if !batch.isSealed { result.batchesUnsealed += 1 }
-    guard let records = batch.recordsNow, let isHashRight = batch.isHashRight else {
+    guard let records = batch.recordsNow, let isHashValid = batch.isHashValid else {
       result.batchesPruned += 1
       return
     }
-    if records == batch.records, isHashRight {
+    if records == batch.records, isHashValid {
       result.batchesProven += 1
       result.eventsProven += records
       return
     }
-    result.found(
+    result.addFault(
       batch.hasTraces ? "lethe.event and lethe.trace" : "lethe.event",
       "chunk_id = \(batch.chunkID) AND batch = \(batch.number)",
       records == batch.records
@@ -98,7 +99,7 @@ struct EventVerifier {
     ).rows
     for row in orphans {
       let batch = try row.decode(Int64?.self, "batch")
-      result.found(
+      result.addFault(
         "lethe.event",
         """
         chunk_id = \(try row.decode(Int64.self, "chunk_id")) \
@@ -130,7 +131,7 @@ struct EventVerifier {
       let (chunkID, batch) = try (
         row.decode(Int64.self, "chunk_id"), row.decode(Int64.self, "batch")
       )
-      result.found(
+      result.addFault(
         "lethe.trace", "chunk_id = \(chunkID) AND batch = \(batch)",
         """
         traces of \(try row.decode(Int.self, "events")) events, such as the event of ID \
@@ -150,7 +151,7 @@ struct EventVerifier {
       "SELECT \(events), \(id) FROM \(table) WHERE applied_at < \(pruned)::timestamptz"
     ).onlyRow(as: Int.self, Int64?.self)
     guard let id else { return }
-    result.found(
+    result.addFault(
       table.description, "applied_at < '\(prunedThrough)'",
       "\(count) records, such as the record of ID \(id), are in the period that was pruned",
       writtenAt: prunedThrough)

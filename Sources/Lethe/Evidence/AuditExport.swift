@@ -12,8 +12,8 @@ public enum AuditExportFormat: String, Sendable, CaseIterable {
 
 extension AuditLedger {
   /// Streams the event records of a period with the data of their jobs, in the order in which they are stored. After
-  /// the records, it streams the events that have only traces. The server waits while `write` works, so memory use
-  /// stays constant.
+  /// the records, it streams the events that have only traces. The server sends no more rows while `write` works, so
+  /// memory use stays constant.
   ///
   /// - Parameters:
   ///   - from: only events applied at this time or later.
@@ -37,7 +37,7 @@ extension AuditLedger {
       id, type, reason, action, applied_at, created_at, redacted_at, cause_id, changed, chunk_id, batch,
       job_id, superseded_by
       """
-    // IDs are text, because not every JSON reader supports integers of 63 bits.
+    // IDs are JSON strings, because not every JSON parser supports integers of 63 bits.
     let records: SQL = """
       SELECT e.id::text AS id, e.type, e.reason, e.action, \(utc("e.applied_at")) AS applied_at,
              \(utc("e.created_at")) AS created_at, \(utc("e.redacted_at")) AS redacted_at,

@@ -1,7 +1,7 @@
 public import PostgreSQL
 
-/// Reads the ledger as evidence. `trail` returns everything about one ID, `exportEvents` the event records of a period.
-/// `verify` checks whether the ledger was changed. Event records are deleted only by `prune`.
+/// Reads the ledger as evidence. `trail` returns everything about one ID, `exportEvents` streams the event records of a
+/// period, and `verify` checks whether the ledger was changed. Only `prune` deletes event records.
 public struct AuditLedger: Sendable {
   let connection: Connection
 

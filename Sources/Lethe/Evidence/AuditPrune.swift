@@ -25,16 +25,16 @@ public struct AuditPruning: Sendable {
 }
 
 extension AuditLedger {
-  /// Drops the months in which all event records are older than `age`, but never the current month. The same
-  /// transaction seals a record of the prune.
+  /// Drops the partitions of months in which all event records are older than `age`, but never the current month. The
+  /// same transaction seals a record of what is dropped.
   ///
   /// - Parameter isDryRun: whether to change nothing and only report what would be dropped.
   /// - Throws: `LedgerError` (`.refused`) if the partitions have another owner, or contain records of a chunk
   ///   that is still being applied. `PostgreSQLError` (temporary) if the partitions are in use.
   public func prune(olderThan age: RecordAge, isDryRun: Bool = false) async throws -> AuditPruning {
     try await connection.withTransaction { transaction in
-      // To drop a partition, PostgreSQL locks the whole table for a moment. While this transaction waits for the lock,
-      // all new readers of the table wait, too. So the lock timeout is short.
+      // To drop a partition, PostgreSQL locks the parent table for a moment. While this transaction waits for the lock,
+      // all new readers of the parent table wait, too. So the lock timeout is short.
       try await transaction.execute("SET LOCAL lock_timeout = 5000")
       let old = try await Self.partitions(olderThan: age, transaction)
       guard let end = old.map(\.to).max() else {
@@ -88,8 +88,8 @@ extension AuditLedger {
     ).rows(as: String.self, String.self, String.self).map { (name: $0.0, from: $0.1, to: $0.2) }
   }
 
-  /// Checks that all chunks with records in the period are completely applied. A chunk is proven as a whole after it is
-  /// applied, so its records must stay until then.
+  /// Checks that all chunks with records in the period are completely applied. A chunk gets its record in the chain
+  /// only after its last event is applied, so its event records must stay until then.
   private static func requireApplied(
     before end: String, _ transaction: Transaction
   ) async throws {
@@ -101,14 +101,18 @@ extension AuditLedger {
       ORDER BY c.chunk_id
       """
     ).rows(as: Int64.self, String.self)
-    guard let first = open.first else { return }
+    guard !open.isEmpty else { return }
+    let chunks = open.map { "chunk \($0.0) of the pipeline \($0.1)" }.joined(separator: ", ")
     throw LedgerError(
       code: .refused,
       message: """
-        nothing was dropped: \(open.map { "chunk \($0.0)" }.joined(separator: ", ")) of the pipeline \
-        \(first.1) was started before \(end) and is not completely applied
+        nothing was dropped: events were applied before \(end), but their chunks are not completely applied: \(chunks)
         """,
-      remedy: "run lethe run to finish it, or lethe run --give-up to end it; then prune again")
+      remedy: """
+        run lethe run of each of these pipelines to finish its chunks, or lethe run --give-up to end its runs; then \
+        prune again
+        """
+    )
   }
 
   private static func requireOwner(_ transaction: Transaction) async throws {

@@ -7,7 +7,7 @@ extension ChainVerifier {
     guard let values = Self.values(record.content), case .number(let count) = values["tombstones"],
       case .text(let hash) = values["sha256"]
     else {
-      result.found(
+      result.addFault(
         "lethe.seal", record.key, "its content is not the content of a repair",
         writtenAt: record.sealedAt)
       return
@@ -16,7 +16,7 @@ extension ChainVerifier {
       "SELECT tombstones, encode(sha256, 'hex') FROM lethe.withdrawal_digest(\(record.number))"
     ).onlyRow(as: Int.self, String.self)
     guard Decimal(countNow) != count || hashNow != hash else { return }
-    result.found(
+    result.addFault(
       "lethe.withdrawn_tombstone", "seal = \(record.number)",
       Decimal(countNow) == count
         ? "its \(countNow) rows differ from those that were withdrawn"
@@ -33,7 +33,7 @@ extension ChainVerifier {
       """
     ).rows(as: Int64.self)
     for number in numbers {
-      result.found(
+      result.addFault(
         "lethe.withdrawn_tombstone", "seal = \(number)",
         "the chain has no record of its tombstones",
         writtenAt: nil)

@@ -1,16 +1,17 @@
 import Ledger
 public import Vocabulary
 
-/// Everything that the ledger contains about one ID. Times are ISO 8601 in UTC. Each list is in order of time.
+/// Everything that the ledger contains about one ID. Times are ISO 8601 in UTC. Each list is in order of time, except
+/// that `holds` has the open holds before the ended ones.
 public struct AuditTrail: Sendable {
   public let id: Int64
   public internal(set) var checks: [Check] = []
   public internal(set) var lastChecks: [LastCheck] = []
   public internal(set) var events: [Event] = []
   public internal(set) var waiting: [Waiting] = []
-  public internal(set) var tombstones: [Remainder] = []
+  public internal(set) var tombstones: [IDEntry] = []
   public internal(set) var withdrawals: [Withdrawal] = []
-  public internal(set) var rehydrations: [Remainder] = []
+  public internal(set) var rehydrations: [IDEntry] = []
   public internal(set) var protections: [Protection] = []
   public internal(set) var holds: [HoldHistory] = []
   public internal(set) var releases: [SealedReleaseRecord] = []
@@ -80,20 +81,21 @@ public struct AuditTrail: Sendable {
   /// The answer of a chunk's result about the ID.
   public enum Answer: String, Sendable {
     case event
-    /// Clean, or the chunk did not ask about the ID.
+    /// The ID is clean, or the chunk did not ask about it.
     case noEvent = "clean or not asked about"
-    /// No event. But a line that must not be applied is about the ID, or may be about it.
-    case notTold = "not told"
+    /// The result has no event for the ID. But it has a line that must not be applied and that is, or might be, about
+    /// the ID.
+    case unclear = "not told"
     /// An event that is not applied yet.
     case waiting
-    /// An event that was not applied: its chunk was set aside or given up.
+    /// An event that was not applied, because its chunk was set aside or given up.
     case notApplied = "not applied"
     /// The result had no event for the ID, or an event that was not applied. Newer answers have superseded all events
     /// of the chunk.
     case superseded
     /// An event that the warehouse refused.
     case refused
-    /// The event records of that time were pruned. If there was an answer, it was pruned with them.
+    /// Event records as old as this chunk's were pruned. If the result had an event, its record was pruned, too.
     case pruned
     /// The chunk was set aside or given up before it had an answer.
     case failed
@@ -114,8 +116,9 @@ public struct AuditTrail: Sendable {
     public let appliedAt: String
     /// The number of rows changed, by action and table.
     public let changed: [String: Int]
-    /// The ID whose event reached the row, and the type of that ID.
+    /// The ID whose event reached the row. Nil if the event is about the row's own ID.
     public let causeID: Int64?
+    /// The type of `causeID`.
     public let causeType: JobType?
     /// The job whose newer answer about the ID superseded this event.
     public let supersededBy: Job?
@@ -135,8 +138,8 @@ public struct AuditTrail: Sendable {
     public let supersededBy: Job?
   }
 
-  /// A tombstone, or an entry of the rehydration queue.
-  public struct Remainder: Sendable {
+  /// A tombstone, or an entry of the queue of IDs to be fetched again.
+  public struct IDEntry: Sendable {
     public let type: JobType
     public let reason: String
     public let job: Job
@@ -192,11 +195,11 @@ public struct AuditTrail: Sendable {
     public let by: String
     public let note: String?
     public let at: String
-    /// The number of its record in the chain.
+    /// The number of the approval's record in the chain.
     public let sealNumber: Int64?
   }
 
-  /// An operator's decision that an open run may adopt a newer definition.
+  /// An operator's decision that an open run adopts a newer definition.
   public struct Adoption: Sendable {
     public let runID: Int64
     /// The former value and the new value, by path in the definition.
@@ -204,7 +207,7 @@ public struct AuditTrail: Sendable {
     public let by: String
     public let note: String?
     public let at: String
-    /// The number of its record in the chain.
+    /// The number of the adoption's record in the chain.
     public let sealNumber: Int64?
   }
 

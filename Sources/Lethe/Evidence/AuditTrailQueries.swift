@@ -5,10 +5,12 @@ public import Vocabulary
 
 extension AuditLedger {
   /// Returns everything that the ledger contains about an ID at one moment.
-  /// - Parameter type: only records of the ID with this type. The same number may be a post's ID and a user's ID.
+  /// - Parameter type: only records of the ID with this type, because a post and a user can have the same ID. Nil for
+  ///   all.
   public func trail(of id: Int64, type: JobType?) async throws -> AuditTrail {
     try await connection.withTransaction(isolationLevel: .repeatableRead, readOnly: true) {
-      // The lock is taken before the snapshot. If the table were truncated later, it would be empty in the snapshot.
+      // The lock is taken before the snapshot. Without the lock, another session could truncate the table after the
+      // snapshot, and this transaction would see an empty table.
       try await $0.execute("LOCK TABLE lethe.collected IN ACCESS SHARE MODE")
       return try await TrailQueries(
         session: $0, id: "\(id)", type: "\(type?.rawValue)"
@@ -32,9 +34,9 @@ struct TrailQueries {
     trail.adoptions = try await adoptions()
     trail.checks = try await checks(trail)
     trail.lastChecks = try await lastChecks()
-    trail.tombstones = try await remainders("lethe.tombstone", "deleted_at")
+    trail.tombstones = try await entries("lethe.tombstone", "deleted_at")
     trail.withdrawals = try await withdrawals()
-    trail.rehydrations = try await remainders("lethe.rehydration", "queued_at")
+    trail.rehydrations = try await entries("lethe.rehydration", "queued_at")
     trail.protections = try await protections()
     let holds = HoldHistoryQueries(session: session, id: self.id, type: type)
     trail.holds = try await holds.histories()
@@ -64,7 +66,7 @@ struct TrailQueries {
              \(utc("c.applied_at")) AS applied_at,
              j.job_id, j.api_id, \(utc("j.asked_at")) AS asked_at,
                encode(j.result_sha256, 'hex') AS result_sha256,
-             s.number, encode(s.sha256, 'hex') AS seal_sha256, \(isPruned) AS is_pruned, \(said) AS said
+             s.number, encode(s.sha256, 'hex') AS seal_sha256, \(isPruned) AS is_pruned, \(answerWithoutEvent) AS answer
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
       LEFT JOIN LATERAL (
         SELECT * FROM lethe.job WHERE chunk_id = c.chunk_id
@@ -93,13 +95,13 @@ struct TrailQueries {
         : refused.contains(check.chunkID)
           ? .refused
           : try Self.answer(
-            check, isOpen: open.contains(check.chunkID), isPruned: row["is_pruned"], row["said"])
+            check, isOpen: open.contains(check.chunkID), isPruned: row["is_pruned"], row["answer"])
       return check
     }
   }
 
-  /// SQL: whether an event record about the ID would be pruned by now. That is so if the batch that contained the ID is
-  /// in the pruned period. A chunk from before batches existed has no batch, so the time of its end is used.
+  /// SQL: whether an event record about the ID would be pruned by now. This is true if the batch that contained the ID
+  /// is in the pruned period. For chunks of versions without batches, the time when the chunk was applied is used.
   private var isPruned: SQL {
     """
     coalesce(c.events > 0 AND coalesce(
@@ -112,21 +114,21 @@ struct TrailQueries {
 
   /// SQL: the answer of a result without an event about the ID. If a failed chunk had events and has none now, newer
   /// answers have superseded them.
-  private var said: SQL {
+  private var answerWithoutEvent: SQL {
     """
     CASE WHEN c.state = \(state: .failed) AND c.events > 0
               AND NOT EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = c.chunk_id)
          THEN \(literal: AuditTrail.Answer.superseded.rawValue)
          WHEN EXISTS (SELECT FROM lethe.speaks_by_silence(j.job_id, \(id)))
          THEN \(literal: AuditTrail.Answer.noEvent.rawValue)
-         ELSE \(literal: AuditTrail.Answer.notTold.rawValue) END
+         ELSE \(literal: AuditTrail.Answer.unclear.rawValue) END
     """
   }
 
   private static func answer(
-    _ check: AuditTrail.Check, isOpen: Bool, isPruned: Bool, _ said: String
+    _ check: AuditTrail.Check, isOpen: Bool, isPruned: Bool, _ answer: String
   ) -> AuditTrail.Answer {
-    let silent = isPruned ? .pruned : AuditTrail.Answer(rawValue: said) ?? .notTold
+    let silent = isPruned ? .pruned : AuditTrail.Answer(rawValue: answer) ?? .unclear
     return switch check.state {
     case .exported, .created, .uploaded, .complete: .unanswered
     case .collected, .applied: isOpen ? .waiting : silent
@@ -206,7 +208,7 @@ struct TrailQueries {
     SELECT t.*, p.place, c.dataset, r.pipeline
     FROM lethe.trace AS t JOIN lethe.chunk AS c ON c.chunk_id = t.chunk_id
     JOIN lethe.run AS r ON r.run_id = c.run_id,
-         LATERAL (SELECT \(PastEvents.place(of: id, in: "t")) AS place OFFSET 0) AS p
+         LATERAL (SELECT \(PastEvents.position(of: id, in: "t")) AS place OFFSET 0) AS p
     WHERE numrange(t.first_id, t.last_id, '[]') @> \(id)::numeric AND p.place IS NOT NULL
     """
   }
@@ -256,11 +258,11 @@ struct TrailQueries {
     }
   }
 
-  // MARK: What remains
+  // MARK: Tombstones, protections and quarantined lines
 
-  private func remainders(
+  private func entries(
     _ table: SQL, _ time: SQL
-  ) async throws -> [AuditTrail.Remainder] {
+  ) async throws -> [AuditTrail.IDEntry] {
     try await session.run(
       """
       SELECT t.type::text, t.reason::text, t.job_id, j.api_id, \(utc("t.\(time)")) AS at
@@ -268,7 +270,7 @@ struct TrailQueries {
       WHERE t.id = \(id) AND \(ofType("t.type")) ORDER BY t.\(time)
       """
     ).rows.map { row in
-      try AuditTrail.Remainder(
+      try AuditTrail.IDEntry(
         type: row["type"], reason: row["reason"],
         job: .init(id: row["job_id"], apiID: row["api_id"]), at: row["at"])
     }

@@ -2,7 +2,7 @@ import PostgreSQL
 
 /// The result of a verification: whether the ledger was changed.
 public struct AuditVerification: Sendable {
-  /// A row or record that was changed or removed since it was sealed.
+  /// Rows or records that were changed, removed or added.
   public struct Fault: Sendable {
     public let table: String
     /// An SQL condition for the rows.
@@ -11,7 +11,8 @@ public struct AuditVerification: Sendable {
     public let remedy: String
   }
 
-  /// The last record of the chain. Keep it where nobody who can write to the ledger can change it.
+  /// The last record of the chain. Keep it in a place where users with write access to the ledger cannot
+  /// change it.
   public struct Head: Sendable {
     public let number: Int64
     public let sha256: String
@@ -31,28 +32,28 @@ public struct AuditVerification: Sendable {
   public internal(set) var batchesProven = 0
   /// The number of events in these batches.
   public internal(set) var eventsProven = 0
-  /// The number of batches whose event records were pruned. Only the chain proves them.
+  /// The number of batches whose event records were pruned. The chain still covers the batches themselves.
   public internal(set) var batchesPruned = 0
   /// The number of batches of chunks without a record in the chain. Such chunks are not completely applied, or were
   /// given up.
   public internal(set) var batchesUnsealed = 0
-  /// The number of event records from before the chain began. Nothing proves them.
+  /// The number of event records from before the chain began. No hash covers them.
   public internal(set) var eventsBeforeChain = 0
 
-  public var isWhole: Bool { faultCount == 0 }
+  public var isIntact: Bool { faultCount == 0 }
 
-  mutating func found(_ fault: Fault) {
+  mutating func add(_ fault: Fault) {
     faultCount += 1
     if faults.count < Self.faultsMax { faults.append(fault) }
   }
 
   /// Adds a fault.
   /// - Parameter writtenAt: the time when the row was written. Older backups do not contain the row.
-  mutating func found(_ table: String, _ key: String, _ problem: String, writtenAt: String?) {
+  mutating func addFault(_ table: String, _ key: String, _ problem: String, writtenAt: String?) {
     let since =
-      writtenAt.map { ", the oldest backup made after \($0)," }
-      ?? ", the oldest backup that contains them,"
-    found(
+      writtenAt.map { ", preferably the oldest backup made after \($0)," }
+      ?? ", preferably the oldest backup that contains these rows,"
+    add(
       Fault(
         table: table, key: key, problem: problem,
         remedy: """
@@ -66,9 +67,9 @@ extension AuditLedger {
   /// Checks the chain of evidence. Compares the sealed records with the current ledger, and the event records with the
   /// hashes of their batches. Changes nothing. Memory use does not grow with the ledger.
   ///
-  /// - Parameter expected: the hash of a record that must be in the chain, 64 hexadecimal digits from an
-  ///   earlier call's `head`. Without it, a deletion is not detected if the chain's last records are deleted together
-  ///   with everything that they prove.
+  /// - Parameter expected: the hash of a record that must be in the chain, 64 hexadecimal digits from an earlier call's
+  ///   `head`. Without it, a deletion is not detected if the chain's last records are deleted together with the rows
+  ///   that they are about.
   public func verify(expecting expected: String? = nil) async throws -> AuditVerification {
     try await connection.withTransaction(isolationLevel: .repeatableRead, readOnly: true) {
       var chain = ChainVerifier(session: $0)

@@ -13,7 +13,7 @@ public struct HoldHistory: Sendable {
   public let what: What
 
   public enum What: Sendable {
-    /// The row is hidden. `id` hides it.
+    /// The row is hidden, and an answer about `id` hides it.
     case held(columns: [String], type: JobType, id: Int64, job: Int64)
     /// The row is not held any more. `outcome` is the reason, and the answer about `id` ended the hold. `id` is nil
     /// if an operator ended the hold.
@@ -73,10 +73,10 @@ struct HoldHistoryQueries {
     return open + closed
   }
 
-  /// The largest number of entries of each kind. A user may hold any number of posts.
+  /// The largest number of entries of each kind. It is limited, because a user can hold any number of posts.
   private static let rowsMax = 1000
 
-  /// The operators' releases of the ID. Records with changed content are left out.
+  /// The operators' releases of the ID. Records whose hash does not match their content are left out.
   func releases() async throws -> [SealedReleaseRecord] {
     try await session.run(
       """

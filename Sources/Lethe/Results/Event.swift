@@ -22,7 +22,7 @@ public enum ScannedLine: Sendable, Equatable {
   case blank
   /// A line for the quarantine, with the cause and, if it can be read, the ID.
   case refused(String, id: Int64?)
-  /// The API's error about a line of the upload. It contains the API's text. The API quotes the line as `id`.
-  /// The ID is nil unless the quoted line is an ID in the form of a chunk's file.
+  /// The API's error about a line of the upload. It contains the API's text. The API quotes the line as `id`. The ID is
+  /// nil unless the quoted line is written exactly like an ID in a chunk's file.
   case error(String, id: Int64?)
 }

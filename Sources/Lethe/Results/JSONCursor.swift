@@ -72,7 +72,7 @@ struct JSONCursor {
     guard skipValue(depth: 0) else { return "malformed JSON: a value is not well formed" }
     let value = UnsafeRawBufferPointer(rebasing: bytes[start..<index])
     if value.elementsEqual("null".utf8) { return nil }
-    // An ID may be a number, if it has digits only. A float could have lost digits.
+    // An ID may be a JSON number of digits only. A number with a fraction or an exponent could have lost digits.
     if key == .id, value.allSatisfy({ $0 &- 0x30 < 10 }) {
       fields.set(key, JSONText(bytes: value, hasEscapes: false))
       return nil

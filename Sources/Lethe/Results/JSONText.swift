@@ -10,7 +10,7 @@ struct JSONText {
     hasEscapes ? unescaped : String(decoding: bytes, as: UTF8.self)
   }
 
-  /// The value as an ID: 1 to 19 digits that fit in 63 bits.
+  /// The value as an ID: an integer from 1 to 9223372036854775807, written with at most 19 digits.
   var identifier: Int64? {
     if hasEscapes {
       var text = unescaped

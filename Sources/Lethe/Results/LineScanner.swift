@@ -2,7 +2,7 @@ public import Vocabulary
 
 /// Reads one line of a result: a flat JSON object with keys in any order.
 ///
-/// It is written by hand for strictness and speed. JSONDecoder reads 40 MB/s, but COPY writes hundreds of
+/// It is written by hand for strictness and speed. JSONDecoder reads only 40 MB/s, although COPY can write hundreds of
 /// MB/s. A line that is not exactly one well-formed object in UTF-8 is refused.
 public struct LineScanner: Sendable {
   private let type: JobType
@@ -48,17 +48,18 @@ public struct LineScanner: Sendable {
       return .error(why, id: id.flatMap { quote.text == "\($0)" ? $0 : nil })
     }
     guard fields.id != nil else { return refused("no id") }
-    guard let id else { return refused("the id is not a 64-bit number") }
+    guard let id else { return refused("the id is not an integer from 1 to \(Int64.max)") }
     guard let action = fields.action else { return refused("no action") }
     guard let reasonText = fields.reason else { return refused("no reason") }
     guard let reason = Reason(word: reasonText.text) else {
-      return refused("unknown reason \(reasonText.text.withoutSecrets())")
+      return refused("unknown reason \"\(reasonText.text.withoutSecrets())\"")
     }
     guard Reason.documented(for: type).contains(reason) else {
-      return refused("reason \(reasonText.text) in a job of type \(type.rawValue)")
+      return refused("a job of type \(type.rawValue) cannot have the reason \(reasonText.text)")
     }
     guard Self.allows(action: action.text, reason) else {
-      return refused("unknown action \(action.text.withoutSecrets()) for reason \(reasonText.text)")
+      return refused(
+        "unknown action \"\(action.text.withoutSecrets())\" for the reason \(reasonText.text)")
     }
     return .event(
       Event(
@@ -92,7 +93,7 @@ struct Fields {
     case id, action, reason, createdAt, redactedAt, deletedAt, error
   }
 
-  /// - Returns: false if the key appears twice. The line is then refused, because its values may differ.
+  /// - Returns: false if the key appears twice. The line is then refused, because the two values can differ.
   mutating func claim(_ key: Key) -> Bool {
     let bit = UInt8(1) << key.rawValue
     defer { seen |= bit }

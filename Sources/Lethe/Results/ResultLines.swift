@@ -1,4 +1,5 @@
 import Foundation
+import SystemPackage
 
 /// Reads a result file line by line. Memory use does not grow with the length of a line.
 public struct ResultLines: ~Copyable {
@@ -13,6 +14,8 @@ public struct ResultLines: ~Copyable {
   /// The beginning of a line that is too long. Kept until the line's end is found.
   private var longLine: [UInt8]?
   private var isAtEnd = false
+  /// The number of bytes that were read.
+  public private(set) var bytes = 0
 
   /// A line of the result.
   public struct Line {
@@ -26,20 +29,22 @@ public struct ResultLines: ~Copyable {
   }
 
   /// - Parameter path: the file, which is read from its beginning.
+  /// - Throws: `Errno`.
   public init(path: String, blockBytes: Int = 128 * 1024) throws {
-    guard let file = FileHandle(forReadingAtPath: path) else {
-      throw CocoaError(.fileNoSuchFile, userInfo: [NSFilePathErrorKey: path])
-    }
-    self.file = file
+    file = try Self.open(path)
     self.blockBytes = blockBytes
+  }
+
+  private static func open(_ path: String) throws -> FileHandle {
+    FileHandle(
+      fileDescriptor: try FileDescriptor.open(path, .readOnly, options: .closeOnExec).rawValue,
+      closeOnDealloc: true)
   }
 
   /// Whether a result ends with a complete line: with a newline, or with a complete JSON object. A truncated
   /// result must be refused, because an ID that is missing from it would count as clean.
-  public static func endsWhole(path: String) throws -> Bool {
-    guard let file = FileHandle(forReadingAtPath: path) else {
-      throw CocoaError(.fileNoSuchFile, userInfo: [NSFilePathErrorKey: path])
-    }
+  public static func endsWithCompleteLine(path: String) throws -> Bool {
+    let file = try open(path)
     defer { try? file.close() }
     let length = try file.seekToEnd()
     try file.seek(toOffset: length - min(length, UInt64(lineBytesMax)))
@@ -59,6 +64,7 @@ public struct ResultLines: ~Copyable {
       try handOverRest(body)
       return false
     }
+    bytes += block.count
     pending.append(contentsOf: block)
     try handOverWholeLines(body)
     return true

@@ -1,9 +1,16 @@
+import Checksums
 public import ComplianceAPI
 public import Definitions
 public import Logging
+import Vocabulary
 
 extension APISettings {
-  /// Runs `body` with a client of this API; see `ComplianceClient.withClient`.
+  /// Identifies the account whose slots the jobs use: digits of a hash of the URL and the token.
+  var account: String {
+    String(SHA256.hash("\(baseURL)\n\(token.exposed)").hexString.prefix(16))
+  }
+
+  /// Runs `body` with a client that has these settings. See `ComplianceClient.withClient`.
   public func withClient<R: Sendable>(
     permit: (any CallPermit)? = nil, retry: RetryPolicy = RetryPolicy(), logger: Logger,
     _ body: @Sendable (ComplianceClient) async throws -> R

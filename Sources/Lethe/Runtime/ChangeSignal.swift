@@ -1,4 +1,5 @@
-/// Wakes the stages of a run when the ledger may have new work for them. The signal itself carries no work.
+/// Wakes the stages of a run when the ledger has changed and can have new work for them. The signal does not say what
+/// the work is.
 actor ChangeSignal {
   /// The state of the signal before a stage reads the ledger.
   struct View {
@@ -21,7 +22,7 @@ actor ChangeSignal {
     for waiter in woken { waiter.resume() }
   }
 
-  /// Reports that all chunks are exported.
+  /// Reports that this process exports no more chunks.
   func exportDone() {
     isExportDone = true
     notify()
@@ -34,7 +35,8 @@ actor ChangeSignal {
     let waiter = lastWaiter
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        // If the task was cancelled before the waiter is stored, the handler below does not find the waiter.
+        // The handler below runs `wake` on this actor, so only after the waiter is stored. A task that is cancelled
+        // already does not have to wait for it.
         if Task.isCancelled { continuation.resume() } else { waiters[waiter] = continuation }
       }
     } onCancel: {

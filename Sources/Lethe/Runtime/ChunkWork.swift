@@ -1,3 +1,4 @@
+import CrashPoints
 import Definitions
 import ExportStage
 import Foundation
@@ -6,28 +7,57 @@ import PostgreSQL
 import SystemPackage
 import Vocabulary
 
+/// What a stage's loop has done with a chunk.
+enum ChunkStep {
+  case done
+  /// The chunk is left for a later run, or for an operator.
+  case left
+  /// The chunk waits for something that another process has.
+  case waits
+}
+
 /// The loop that the stages of a run share.
 extension PipelineRun {
-  /// Runs a stage's loop: processes the run's chunks that are in one of `states`, in order. It ends when none is
-  /// left and the earlier stages cannot deliver more.
+  typealias Step = (Chunk, ChunkLedger, Connection) async throws -> ChunkStep
+
+  /// Runs a stage's loop: processes the run's chunks that are in one of `states`, in order. The loop ends when no chunk
+  /// is left and the earlier stages cannot deliver more. Chunks that other processes have leased are left to them.
   ///
-  /// - Parameter step: moves a chunk to its next state. If it returns false, the loop skips the chunk from then on.
+  /// - Parameters:
+  ///   - resource: what the process leases before it processes a chunk. Nil for nothing.
+  ///   - step: moves a chunk to its next state. If it leaves the chunk, the loop skips the chunk from then on.
   func work(
     _ stage: Stage, on states: [ChunkState], of type: JobType? = nil,
-    fedBy upstream: [ChunkState],
-    _ step: (Chunk, ChunkLedger, Connection) async throws -> Bool
+    fedBy upstream: [ChunkState], under resource: Resource? = nil, _ step: Step
   ) async throws {
     let connection = try await runtime.connect()
     let ledger = ChunkLedger(connection: connection, lease: lease)
     var skipped: Set<Int64> = []
+    var wait = WorkWait(runtime.keeper, changes)
     var loss = SessionLoss(of: stage.rawValue, logger: logger)
     while true {
+      // The view is taken before the ledger is read, so that any later change ends the wait below.
+      let view = await changes.view
       do {
-        guard
-          try await workOnce(
-            on: states, of: type, fedBy: upstream, &skipped, ledger, connection, step)
-        else { break }
-        loss.stepDone()
+        var chunks = try await ledger.chunks(of: run.id, in: states + upstream)
+          .filter { (type == nil || $0.type == type) && !skipped.contains($0.id) }
+        chunks = await runtime.postponement.remaining(of: chunks)
+        if chunks.isEmpty, view.isExportDone { break }
+        let waiting = chunks.filter { states.contains($0.state) }
+        let hasWorked =
+          if waiting.isEmpty { false } else if let resource {
+            try await runtime.leasing(resource, on: connection) {
+              try await workOnce(on: states, waiting, &skipped, ledger, connection, step)
+            } ?? false
+          } else {
+            try await workOnce(on: states, waiting, &skipped, ledger, connection, step)
+          }
+        if hasWorked {
+          await changes.notify()
+          (loss, wait) = (loss.afterStep, wait.afterStep)
+        } else {
+          try await wait.change(since: view)
+        }
       } catch let error as PostgreSQLError where error.isLossOfSession {
         try await loss.wait(after: error)
       }
@@ -35,26 +65,39 @@ extension PipelineRun {
     await connection.close()
   }
 
-  /// - Returns: false if nothing is left.
+  /// Processes the first chunk that this process can lease.
+  /// - Returns: false if it could do nothing.
   private func workOnce(
-    on states: [ChunkState], of type: JobType?, fedBy upstream: [ChunkState],
-    _ skipped: inout Set<Int64>, _ ledger: ChunkLedger, _ connection: Connection,
-    _ step: (Chunk, ChunkLedger, Connection) async throws -> Bool
+    on states: [ChunkState], _ chunks: [Chunk], _ skipped: inout Set<Int64>, _ ledger: ChunkLedger,
+    _ connection: Connection, _ step: Step
   ) async throws -> Bool {
-    // The view is taken before the ledger is read, so that any later change ends the wait below.
-    let view = await changes.view
-    let left = skipped.union(await runtime.postponement.chunkIDs)
-    let chunks = try await ledger.chunks(of: run.id, in: states + upstream)
-      .filter { (type == nil || $0.type == type) && !left.contains($0.id) }
-    if let chunk = chunks.first(where: { states.contains($0.state) }) {
-      if try await !step(chunk, ledger, connection) { skipped.insert(chunk.id) }
-      await changes.notify()
-    } else if chunks.isEmpty, view.isExportDone {
-      return false
-    } else {
-      try await changes.change(since: view)
+    var hosts: Set<String>?
+    for chunk in chunks {
+      if chunk.isElsewhere(than: lease.host) {
+        let living =
+          if let hosts { hosts } else {
+            try await WorkerLedger.hosts(ofPipeline: chunk.pipeline, on: connection)
+          }
+        hosts = living
+        // The process on that host processes the chunk.
+        if let host = chunk.fileHost, living.contains(host) { continue }
+      }
+      let done = try await runtime.leasing(.chunk(chunk.id), on: connection) { () -> ChunkStep in
+        // Another process may have changed the chunk before this process leased it.
+        let current = try await ledger.take(chunk.id)
+        return states.contains(current.state) ? try await step(current, ledger, connection) : .done
+      }
+      switch done {
+      case .done: return true
+      case .left:
+        skipped.insert(chunk.id)
+        return true
+      // All other chunks would wait for the same.
+      case .waits: return false
+      case nil: continue
+      }
     }
-    return true
+    return false
   }
 
   func rewriteFile(of chunk: Chunk, _ ledger: ChunkLedger) async throws {
@@ -65,7 +108,10 @@ extension PipelineRun {
         ledger: ExportLedger(connection: recording, run: run, lease: lease), catalog: catalog,
         workDirectory: FilePath(run.workDirectory),
         skippedPercentMax: run.definition.limits.maxSkippedPercent, logger: logger)
-      switch try await stage.rewriteFile(of: chunk, dataset: dataset) {
+      let rewrite = try await CrashStep.chunkFileRewritten.around {
+        try await stage.rewriteFile(of: chunk, dataset: dataset)
+      }
+      switch rewrite {
       case .file(let file): try await ledger.fileReplaced(of: chunk, by: file)
       case .empty:
         try await ledger.chunkFailed(
@@ -105,6 +151,16 @@ extension PipelineRun {
 }
 
 extension Chunk {
+  /// Whether the chunk's next stage needs its file, and the file is not on this host.
+  fileprivate func isElsewhere(than host: String) -> Bool {
+    switch state {
+    case .exported, .created, .complete: break
+    case .uploaded, .collected, .applied, .failed: return false
+    }
+    guard let fileHost, fileHost != host else { return false }
+    return !FileManager.default.fileExists(atPath: path)
+  }
+
   var isOfNoDataset: LedgerError {
     LedgerError(
       code: .unreadable,

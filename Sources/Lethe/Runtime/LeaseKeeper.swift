@@ -6,7 +6,8 @@ import PostgreSQL
 import SubmitStage
 import Vocabulary
 
-/// The leases of this process could not be renewed before they expired, because the database was out of reach.
+/// The error that the leases of this process expired, because the database was unavailable and they could not be
+/// renewed.
 struct LeaseNotRenewed: ExplainedError {
   let why: PostgreSQLError
 
@@ -19,23 +20,35 @@ struct LeaseNotRenewed: ExplainedError {
   var disposition: Disposition { .temporary }
 }
 
-/// Keeps the leases of this process: renews them while the process works, and stops its work when they are lost.
+/// Renews the leases of this process while it works, and stops its work when the leases are lost.
 ///
 /// Each renewal uses a new session, because a session that is idle between two renewals could be dropped unnoticed.
 actor LeaseKeeper: CallPermit, LeaseStatus {
   nonisolated let ledger: WorkerLedger
   private nonisolated let warehouse: ConnectionString
+  private nonisolated let connections = OpenConnections()
   private let logger: Logger
-  /// Until when no other worker can take over from this one, by this machine's clock, which also counts the time in
-  /// which the process or the machine is suspended.
+  /// Until this moment, no other process can take over the leases. This machine's clock measures it. The clock also
+  /// counts the time in which the process or the machine is suspended.
   private var safeUntil: ContinuousClock.Instant
 
   private var isLost = false
+  /// What tasks of this process have leased.
+  private var leased: Set<Resource> = []
+  /// What could not be released, because the session was lost.
+  private var unreleased: Set<Resource> = []
+  /// What renewals are releasing now. Until that is done, no task can lease it: the renewal would end the new lease.
+  private var releasing: Set<Resource> = []
+  /// Whether other processes have been in this process's team. Their changes send no signal to this process.
+  private(set) var hasHadTeammates = false
 
   /// A renewal that fails is tried again several times before the lease expires.
   private static let renewalsPerLease = 6
-  /// How long the end of a process waits for the ledger's answer.
-  private static let askingMax = Duration.seconds(2)
+  /// The maximum time for the query of `isRecorded`.
+  private static let queryMax = Duration.seconds(2)
+  /// How long a renewal may take. The lower bound applies if the lease has already expired, for example after the
+  /// machine was suspended.
+  private static let renewalLimits = Duration.seconds(2)...Duration.seconds(10)
   private static let retryDelay = Duration.seconds(1)
 
   init(_ ledger: WorkerLedger, on warehouse: ConnectionString, logger: Logger) {
@@ -44,31 +57,81 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
   }
 
   /// Runs `body`, and cancels it when the leases are lost.
-  /// - Throws: `LedgerError` `.leaseLost`; `LeaseNotRenewed`; what `body` throws.
+  /// - Throws: `LedgerError` `.leaseLost`; `LeaseNotRenewed`; the errors of `body`.
   func keep<R: Sendable>(_ body: @escaping @Sendable () async throws -> R) async throws -> R {
-    try await withThrowingTaskGroup(of: R?.self) { group in
-      group.addTask {
-        do {
-          return try await body()
-        } catch {
-          // A successor may have removed files or ended sessions. Then the lost lease is the reason of the error.
-          try await self.rethrowIfLost(error)
+    try await withTaskCancellationHandler {
+      try await withThrowingTaskGroup(of: R?.self) { group in
+        group.addTask {
+          do {
+            return try await body()
+          } catch {
+            // A successor may have removed files or ended sessions. Then the lost lease is the cause of the error.
+            try await self.rethrowIfLost(error)
+          }
         }
+        group.addTask {
+          do {
+            try await self.renewRepeatedly()
+          } catch let error where !(error is CancellationError) {
+            self.connections.abortSoon()
+            throw error
+          }
+          return nil
+        }
+        defer { group.cancelAll() }
+        while let result = try await group.next() {
+          if let result { return result }
+        }
+        throw CancellationError()
       }
-      group.addTask {
-        try await self.renewAgainAndAgain()
-        return nil
-      }
-      defer { group.cancelAll() }
-      while let result = try await group.next() {
-        if let result { return result }
-      }
-      throw CancellationError()
+    } onCancel: {
+      connections.abortSoon()
     }
   }
 
-  func isLostByNow() async -> Bool {
-    if !isLost { await uncancelled(limit: Self.askingMax) { try? await self.renew() } }
+  enum Claim {
+    case mine
+    /// Another task of this process has the resource.
+    case busy
+    case held(by: LeaseHolder)
+  }
+
+  /// Leases a resource for a task of this process.
+  func claim(_ resource: Resource, on connection: Connection) async throws -> Claim {
+    guard !releasing.contains(resource), leased.insert(resource).inserted else { return .busy }
+    do {
+      let claim = try await ledger.claim(resource, on: connection, hasEnded: LocalProcess.hasEnded)
+      unreleased.remove(resource)
+      switch claim {
+      case .mine: return .mine
+      case .takenOver(let former):
+        logger.notice("the lease of \(former.description) has ended; continuing its work")
+        return .mine
+      case .held(let holder):
+        leased.remove(resource)
+        return .held(by: holder)
+      }
+    } catch {
+      leased.remove(resource)
+      throw error
+    }
+  }
+
+  /// Releases a resource. If the session is lost, the next renewal releases it.
+  func release(_ resource: Resource, on connection: Connection) async {
+    do {
+      try await ledger.release(resource, on: connection)
+    } catch {
+      unreleased.insert(resource)
+    }
+    leased.remove(resource)
+  }
+
+  func noteTeammates() { hasHadTeammates = true }
+
+  func checkIsLost() async -> Bool {
+    // A cancelled task sends no statements, so this needs a task of its own.
+    if !isLost { await Task { try? await self.renew() }.value }
     return isLost
   }
 
@@ -81,7 +144,8 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
     throw error
   }
 
-  /// Looks at the leases in the ledger, directly before a call that changes something at the API.
+  /// Renews the leases, directly before a call that changes something at the API.
+  /// - Throws: `LedgerError` `.leaseLost`, or `PostgreSQLError` if they cannot be renewed.
   func requireCallsAllowed() async throws {
     try await renew()
   }
@@ -91,16 +155,18 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
   nonisolated func connect(
     renewedAfter idleMax: Duration, onOpen: @escaping @Sendable (Connection) async throws -> Void
   ) async throws -> Connection {
-    try await Connection.connect(warehouse, renewedAfter: idleMax) { [ledger] connection in
-      try await ledger.mark(connection)
-      try await onOpen(connection)
+    let connection = try await Connection.connect(warehouse, renewedAfter: idleMax) { [ledger] in
+      try await ledger.mark($0)
+      try await onOpen($0)
     }
+    connections.add(connection)
+    return connection
   }
 
-  /// Whether an attempt of the ledger uses a job of the API. Without an answer of the database, it counts as used.
+  /// Whether the ledger has an attempt with this job of the API. True if the database does not respond.
   nonisolated func isRecorded(_ apiID: String) async -> Bool {
     do {
-      return try await Connection.withConnection(warehouse) {
+      return try await withBriefConnection(warehouse, limit: Self.queryMax) {
         try await ChunkLedger.isRecorded(apiID, on: $0)
       }
     } catch {
@@ -108,7 +174,7 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
     }
   }
 
-  private func renewAgainAndAgain() async throws {
+  private func renewRepeatedly() async throws {
     let interval = Duration.seconds(ledger.seconds) / Self.renewalsPerLease
     var delay = interval
     while true {
@@ -127,7 +193,19 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
   private func renew() async throws {
     let began = ContinuousClock.now
     do {
-      try await Connection.withConnection(warehouse) { try await ledger.renew(on: $0) }
+      // The work has to stop when the lease expires, so a renewal must not take longer.
+      let left = min(
+        max(safeUntil - began, Self.renewalLimits.lowerBound), Self.renewalLimits.upperBound)
+      let toRelease = unreleased.subtracting(leased).subtracting(releasing)
+      releasing.formUnion(toRelease)
+      defer { releasing.subtract(toRelease) }
+      let hasTeammates = try await withBriefConnection(warehouse, limit: left) { [ledger] in
+        try await ledger.renew(on: $0)
+        for resource in toRelease { try await ledger.release(resource, on: $0) }
+        return try await ledger.hasTeammates(on: $0)
+      }
+      unreleased.subtract(toRelease)
+      if hasTeammates { hasHadTeammates = true }
     } catch let error as LedgerError where error.code == .leaseLost {
       isLost = true
       throw error

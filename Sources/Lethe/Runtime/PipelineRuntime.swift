@@ -4,7 +4,7 @@ public import DefinitionFiles
 public import Definitions
 public import Failures
 import Foundation
-import Ledger
+public import Ledger
 public import Logging
 import PostgreSQL
 import Vocabulary
@@ -13,7 +13,7 @@ import Warehouse
 /// The error that another process works on the same pipeline. Nothing was done.
 public struct PipelineLocked: ExplainedError, Sendable {
   public let pipeline: String
-  /// Nil for a process of a version without leases.
+  /// The process that has the lease. Nil for a process of a version that had no leases.
   let holder: LeaseHolder?
 
   public var message: String {
@@ -22,8 +22,9 @@ public struct PipelineLocked: ExplainedError, Sendable {
   }
   public var remedy: String {
     """
-    let it finish; lethe status shows its progress\(holder.map {
-      "; if its machine is lost, its lease ends at \($0.expiresAt) unless it is renewed" } ?? "")
+    wait until that process has finished; lethe status shows its progress\(holder.map {
+      ($0.isJoinable ? "; or help it with lethe run --join" : "")
+        + "; if its machine is lost, its lease expires at \($0.expiresAt)" } ?? "")
     """
   }
   public var disposition: Disposition { .held }
@@ -58,37 +59,45 @@ public struct PipelineRuntime: Sendable {
   let client: ComplianceClient
   let logger: Logger
   let keeper: LeaseKeeper
+  let membership: WorkerLedger.Membership
   let clock = StageClock()
-  /// With the pace of today's definition, also for the runs that it resumes.
+  /// It uses the pace in the current file, also for resumed runs.
   let pacer: ApplyPacer
   let postponement = Postponement()
 
   var lease: Lease { keeper.ledger.lease }
 
-  /// How long a connection may be idle. Jobs take minutes, and firewalls drop idle connections.
+  /// The longest time that a session may be idle before a new session replaces it. Jobs take minutes, and firewalls
+  /// drop idle connections.
   private static let idleMax = Duration.seconds(5)
-  /// How long the end of a process may take if the database does not answer.
-  private static let endingMax = Duration.seconds(3)
+  /// How long the end of the leases may take if the database does not respond.
+  private static let endingMax = Duration.seconds(2)
 
-  /// Checks the definition against the database, takes the pipeline's lease and runs `body`.
+  /// Checks the ledger and the database's encoding, takes the pipeline's lease and runs `body`.
   ///
   /// - Parameters:
+  ///   - mode: whether other processes may work on the pipeline at the same time.
   ///   - workDirectory: the folder of chunk files, with one folder for each run.
-  ///   - movingRuns: whether the files of resumed runs are moved to this folder, because the operator has named it.
+  ///   - movingRuns: whether the files of resumed runs are moved to `workDirectory`. True if the operator has named
+  ///     this folder.
   ///   - retry: how calls of the API are repeated.
-  /// - Throws: `DefinitionError` before any stage runs, or `PipelineLocked`.
+  /// - Throws: `DefinitionError` if a check fails; `PipelineLocked`; the errors of `LeaseKeeper.keep` and of `body`.
   public static func with<R: Sendable>(
-    _ pipeline: Pipeline, workDirectory: String, movingRuns: Bool = true,
+    _ pipeline: Pipeline, as mode: TeamMode = .alone, workDirectory: String,
+    movingRuns: Bool = true,
     retry: RetryPolicy = RetryPolicy(), logger: Logger,
     _ body: @escaping @Sendable (PipelineRuntime) async throws -> R
   ) async throws -> R {
     let name = pipeline.definition.name
-    let workers = WorkerLedger(lease: Lease(), seconds: pipeline.leaseSeconds)
-    try await Connection.withConnection(pipeline.warehouse, refusingPoolers: true) { connection in
-      try await requireLedger(on: connection, pipeline)
-      try await lease(name, to: workers, on: connection, logger)
+    let workers = WorkerLedger(
+      lease: Lease(host: LocalProcess.hostName), seconds: pipeline.leaseSeconds)
+    let membership = try await Connection.withConnection(pipeline.warehouse, refusingPoolers: true)
+    {
+      try await requireLedger(on: $0, pipeline)
+      return try await enter(name, as: mode, workers, on: $0, logger)
     }
     let keeper = LeaseKeeper(workers, on: pipeline.warehouse, logger: logger)
+    if case .joined = membership { await keeper.noteTeammates() }
     let result: Result<R, any Error>
     do {
       let value = try await keeper.keep {
@@ -101,6 +110,7 @@ public struct PipelineRuntime: Sendable {
             PipelineRuntime(
               pipeline: pipeline, workDirectory: workDirectory, movesRuns: movingRuns,
               lockConnection: connection, client: $0, logger: logger, keeper: keeper,
+              membership: membership,
               pacer: ApplyPacer(pipeline.pace, logger: logger)))
         }
       }
@@ -112,36 +122,69 @@ public struct PipelineRuntime: Sendable {
     return try result.get()
   }
 
-  /// Ends the leases of this process, so that a process that starts right after it finds the pipeline free. If the
-  /// database does not answer, this process ends nevertheless. Its leases then end like those of a killed process.
+  /// Ends the leases of this process, so that a process that starts immediately afterwards finds the pipeline free. If
+  /// the database does not respond, this process ends nevertheless. Its leases then end like those of a killed process.
   private static func end(_ workers: WorkerLedger, on warehouse: ConnectionString) async {
-    await uncancelled(limit: endingMax) {
-      try? await Connection.withConnection(warehouse) { try await workers.end(on: $0) }
-    }
+    // A cancelled task sends no statements, so this needs a task of its own.
+    await Task {
+      try? await withBriefConnection(warehouse, limit: endingMax) { try await workers.end(on: $0) }
+    }.value
   }
 
-  /// Takes the pipeline's lease for this process.
-  /// - Throws: `PipelineLocked` with its holder.
-  private static func lease(
-    _ pipeline: String, to workers: WorkerLedger, on connection: Connection, _ logger: Logger
-  ) async throws {
-    try await workers.begin(OwnProcess.command, OwnProcess.identity, on: connection)
+  /// Makes this process one of those that work on the pipeline.
+  /// - Throws: `PipelineLocked` if another process works on it, and this one may not join it.
+  private static func enter(
+    _ pipeline: String, as mode: TeamMode, _ workers: WorkerLedger, on connection: Connection,
+    _ logger: Logger
+  ) async throws -> WorkerLedger.Membership {
+    try await workers.begin(LocalProcess.command, LocalProcess.identity, on: connection)
     do {
-      let claim = try await workers.claim(
-        WorkerLedger.resource(ofPipeline: pipeline), on: connection, hasEnded: OwnProcess.hasEnded)
-      switch claim {
-      case .mine: break
-      case .takenOver(let former):
-        logger.notice("the lease of \(former.description) has ended; continuing its work")
-      case .held(let holder): throw PipelineLocked(pipeline: pipeline, holder: holder)
+      let membership = try await workers.enter(
+        pipeline, as: mode, on: connection, hasEnded: LocalProcess.hasEnded)
+      switch membership {
+      case .started(let former):
+        for holder in former {
+          logger.notice("the lease of \(holder.description) has ended; continuing the work")
+        }
+      case .joined(_, let others):
+        logger.notice("working together with \(others.map(\.description).joined(separator: ", "))")
+      case .refused(let holder): throw PipelineLocked(pipeline: pipeline, holder: holder)
       }
+      return membership
     } catch {
       try? await workers.end(on: connection)
       throw error
     }
   }
 
-  /// A connection of this process for the stages. Its sessions end when another process takes over.
+  /// Runs `body` while this process has the resource.
+  /// - Returns: nil if another process, or another task of this one, has it. Then `body` did not run.
+  func leasing<R>(
+    _ resource: Resource, on connection: Connection, _ body: () async throws -> R
+  ) async throws -> R? {
+    guard case .mine = try await keeper.claim(resource, on: connection) else { return nil }
+    let result: R
+    do {
+      result = try await body()
+    } catch {
+      await keeper.release(resource, on: connection)
+      throw error
+    }
+    await keeper.release(resource, on: connection)
+    return result
+  }
+
+  /// The token of this process's team.
+  var team: String {
+    if case .joined(let team, _) = membership { team } else { lease.token }
+  }
+
+  /// Whether other processes worked on the pipeline when this one began.
+  var hasJoined: Bool {
+    if case .joined = membership { true } else { false }
+  }
+
+  /// Opens a connection for a stage. Another process that takes over the lease terminates its sessions.
   func connect() async throws -> Connection {
     try await keeper.connect(renewedAfter: Self.idleMax) { _ in }
   }
@@ -172,7 +215,7 @@ public struct PipelineRuntime: Sendable {
   // MARK: lethe run
 
   /// Finishes earlier runs, then starts a new run. An earlier run that cannot continue does not stop the other
-  /// earlier runs or the new run.
+  /// earlier runs or the new run. A team starts one new run, and all its processes work on it.
   ///
   /// - Parameter resumeOnly: if true, no new run is started.
   /// - Returns: a report for each run, the newest last.
@@ -180,27 +223,39 @@ public struct PipelineRuntime: Sendable {
   ///   after all other work is done.
   public func run(resumeOnly: Bool = false) async throws -> [RunReport] {
     let ledger = RunLedger(connection: lockConnection)
+    try await removeFoldersOfEndedRuns()
     var reports: [RunReport] = []
-    for open in try await ledger.unfinished(pipeline: pipeline.definition.name) {
-      logger.notice("run \(open.id) was left unfinished; continuing it")
-      do {
-        let resumed = try await PipelineRun.resume(open, self)
-        try await resumed.execute(exporting: !ledger.isGivenUp(open.id))
-        reports.append(try await resumed.settle())
-      } catch let error as RunDefinitionMismatch {
-        reports.append(try await report(error))
+    var seen: Set<Int64> = []
+    var mayStart = !resumeOnly
+    while true {
+      for open in try await ledger.unfinished(pipeline: pipeline.definition.name)
+      where seen.insert(open.id).inserted {
+        logger.notice("run \(open.id) is unfinished; continuing it")
+        do {
+          let resumed = try await PipelineRun.resume(open, self)
+          try await resumed.execute(exporting: !ledger.isGivenUp(open.id))
+          reports.append(try await resumed.settle())
+        } catch let error as RunDefinitionMismatch {
+          reports.append(try await report(error))
+        }
       }
-    }
-    if !resumeOnly {
-      let run: PipelineRun
+      // The files of a new run would fill a full disk even more.
+      let isShortOfFiles = await postponement.isShortOfFiles
+      guard mayStart, !isShortOfFiles else { break }
+      mayStart = false
+      let run: PipelineRun?
       do {
         run = try await PipelineRun.begin(pipeline.definition, self)
       } catch let error as DefinitionError where !reports.isEmpty {
         let postponed = await postponement.summary
         throw NoNewRun(why: error, reports: reports, postponed: postponed)
       }
-      try await run.execute()
-      reports.append(try await run.settle())
+      if let run {
+        seen.insert(run.run.id)
+        try await run.execute()
+        reports.append(try await run.settle())
+      }
+      // Without a run, another process of the team has started one. If it is unfinished, the loop continues it.
     }
     try await postponement.rethrow()
     return reports
@@ -239,7 +294,7 @@ public struct PipelineRuntime: Sendable {
 }
 
 extension DefinitionError {
-  /// One error with all findings. Nil if there is no finding.
+  /// One error that contains all findings. Nil if there is no finding.
   fileprivate init?(_ findings: [Finding], in pipeline: Pipeline) {
     self.init(
       findings.map {

@@ -13,7 +13,12 @@ public struct PlanReport: Sendable, Codable, Equatable {
   /// The collected chunks that wait to be applied.
   public var chunks: [CollectedChunk]
   /// Open runs that cannot continue, and why.
-  public var unfit: [RunDefinitionMismatch] = []
+  public var incompatibleRuns: [RunDefinitionMismatch] = []
+
+  enum CodingKeys: String, CodingKey {
+    case datasets, chunks
+    case incompatibleRuns = "unfit"
+  }
 
   public struct DatasetPlan: Sendable, Codable, Equatable {
     public var dataset: String
@@ -24,12 +29,13 @@ public struct PlanReport: Sendable, Codable, Equatable {
     public var bytes: Int
     /// Rows that would not be exported, by cause.
     public var leftOut: [String: Int]
-    /// Why nothing of the dataset would be exported; nil if it would.
-    public var stops: String?
+    /// Why the dataset would not be exported. Nil if it would be exported.
+    public var stopReason: String?
 
     enum CodingKeys: String, CodingKey {
-      case dataset, ids, chunks, jobs, bytes, stops
+      case dataset, ids, chunks, jobs, bytes
       case leftOut = "left_out"
+      case stopReason = "stops"
     }
   }
 
@@ -41,24 +47,27 @@ public struct PlanReport: Sendable, Codable, Equatable {
     /// What the chunk would restore. Nil if it releases no IDs.
     public var restores: Restores?
     /// Why a limit has stopped the chunk or would stop it.
-    public var stops: String?
-    /// The events that the warehouse would refuse, and why. Their rows are not counted.
+    public var stopReason: String?
+    /// The events that the warehouse would refuse, and why. `rows` does not count the rows of these events.
     public var refusals: [String] = []
 
     enum CodingKeys: String, CodingKey {
       case chunkID = "chunk_id"
       case runID = "run_id"
-      case dataset, rows, restores, stops, refusals
+      case dataset, rows, restores, refusals
+      case stopReason = "stops"
     }
   }
 
   /// The numbers that are compared with the limits for restores.
   public struct Restores: Sendable, Codable, Equatable {
-    /// IDs of the chunk's key range that hold rows, and how many of them its answers release.
+    /// The number of IDs in the chunk's key range that hold rows.
     public var holdingIDs: Int
+    /// The number of these IDs that the chunk's answers release.
     public var releasedIDs: Int
-    /// Rows that would have no holder any more, and rows that the run has already restored.
+    /// The number of rows that would have no holder any more.
     public var rows: Int
+    /// The number of rows that the run has already restored.
     public var rowsBefore: Int
 
     enum CodingKeys: String, CodingKey {
@@ -78,7 +87,7 @@ public struct PlanReport: Sendable, Codable, Equatable {
 }
 
 extension PipelineRuntime {
-  /// Returns what a run would do. It runs apply's own code and rolls back every change.
+  /// Returns what a run would do. For collected chunks, it runs apply's own code and rolls back every change.
   public func plan() async throws -> PlanReport {
     var report = PlanReport(datasets: [], chunks: [])
     let catalog = try await checkedCatalog(pipeline.definition)
@@ -90,7 +99,7 @@ extension PipelineRuntime {
           bytes: plan.bytes,
           leftOut: Dictionary(
             uniqueKeysWithValues: plan.leftOut.byCause.map { ($0.key.rawValue, $0.value) }),
-          stops: plan.leftOut.reasonToStop(
+          stopReason: plan.leftOut.reasonToStop(
             percentMax: pipeline.definition.limits.maxSkippedPercent)))
     }
     let ledger = ChunkLedger(connection: lockConnection, lease: lease)
@@ -101,7 +110,7 @@ extension PipelineRuntime {
       do {
         (run, catalog) = try await fitting(open)
       } catch let error as RunDefinitionMismatch {
-        report.unfit.append(error)
+        report.incompatibleRuns.append(error)
         continue
       }
       let pipelineRun = PipelineRun(runtime: self, run: run, catalog: catalog)
@@ -117,7 +126,7 @@ extension PipelineRuntime {
               .init(
                 holdingIDs: $0.holdingIDs, releasedIDs: $0.releasedIDs, rows: $0.rows,
                 rowsBefore: $0.rowsBefore)
-            }, stops: plan.stopReason, refusals: plan.refusals))
+            }, stopReason: plan.stopReason, refusals: plan.refusals))
       }
     }
     return report

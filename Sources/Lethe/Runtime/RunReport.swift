@@ -9,7 +9,8 @@ public struct RunReport: Sendable, Codable, Equatable {
     case done
     /// A limit stopped a chunk; see `stopped`.
     case stopped
-    /// A chunk or an event was set aside; see `setAside` and `refused`.
+    /// A chunk or an event was set aside, or a dataset was not completely exported; see `setAside`, `refused`,
+    /// `failures` and `stoppedDatasets`.
     case failed
     /// The run cannot continue with its copy of the definition; see `unfit`.
     case unfit
@@ -19,7 +20,7 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var pipeline: String
   public var status: Status
   public var datasets: [String: DatasetReport]
-  /// Why chunks were set aside.
+  /// Why chunks were set aside, and why datasets were not completely exported.
   public var failures: [String]
   /// The chunks that wait for an approval, and why.
   public var stopped: [StoppedChunk]
@@ -29,10 +30,10 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var setAside: [SetAsideChunk]
   /// The events that the warehouse refused. All other events of their chunks are applied.
   public var refused: [RefusedEvent]
-  /// Open lines in the pipeline's quarantine, of this run and of earlier ones.
+  /// The number of open lines in the pipeline's quarantine, of this run and of earlier runs.
   public var quarantineOpen: Int
-  /// How many other chunks and events of the run are set aside, refused or stopped. Only in a report on some of
-  /// them.
+  /// How many other chunks and events of the run are set aside, refused or stopped. Only in the report of
+  /// `lethe retry`, which lists only the retried chunks and events.
   public var othersLeft: Int?
   /// Why the run cannot continue.
   public var unfit: RunDefinitionMismatch?
@@ -85,10 +86,10 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var dataset: String
     public var reason: String
     public var remedy: String
-    /// Whether a retry, or a new chunk with the same IDs, may succeed.
+    /// Whether a retry of the chunk, or a new chunk with the same IDs, can succeed.
     public var isRetryable: Bool
-    /// The command that retries the chunk. Nil if its events are gone and the next run asks again.
-    public var command: String?
+    /// The command that retries the chunk, or that asks about its IDs again if the ledger no longer has its events.
+    public var command: String
 
     enum CodingKeys: String, CodingKey {
       case chunkID = "chunk_id"
@@ -102,7 +103,9 @@ public struct RunReport: Sendable, Codable, Equatable {
       reason = chunk.reason
       remedy = chunk.remedy ?? "the next lethe run asks about its IDs again"
       isRetryable = chunk.isRetryable
-      command = chunk.canBeTakenOn ? "lethe retry \(shellWord(file)) \(chunk.chunkID)" : nil
+      command =
+        chunk.hasEvents
+        ? "lethe retry \(shellWord(file)) \(chunk.chunkID)" : "lethe run \(shellWord(file))"
     }
   }
 
@@ -147,9 +150,9 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var quarantined: Int
     /// Rows that were not exported, by cause. The API was not asked about them.
     public var leftOut: [String: Int]
-    /// Working time of this process, by stage.
+    /// How many seconds this process has worked on the dataset, by stage.
     public var seconds: [String: Double]
-    /// How many of the seconds of apply were waits for the pace of the definition.
+    /// How many of apply's seconds were spent on waits for the definition's pace.
     public var pacedSeconds: Double
 
     enum CodingKeys: String, CodingKey {
@@ -169,7 +172,7 @@ public struct RunReport: Sendable, Codable, Equatable {
 
   public var rowsLeftOut: Int { datasets.values.reduce(0) { $0 + $1.rowsLeftOut } }
 
-  /// Whether every row was exported, every chunk is applied, and no line, event or chunk is open.
+  /// Whether every row was exported, every event of every chunk is applied, and no line is open in the quarantine.
   public var isCompletelyDone: Bool {
     status == .done && setAside.isEmpty && refused.isEmpty && stopped.isEmpty
       && stoppedDatasets.isEmpty && quarantineOpen == 0 && rowsLeftOut == 0
@@ -185,8 +188,8 @@ extension RunReport {
       unfit: unfit)
   }
 
-  /// The same report without chunks that were already halted.
-  func besides(_ halted: [RunLedger.HaltedChunk]) -> RunReport {
+  /// Returns the report without the chunks in `halted`, which were set aside or stopped before this command.
+  func excluding(_ halted: [RunLedger.HaltedChunk]) -> RunReport {
     var report = self
     let known = Set(halted.map(\.chunkID))
     let setAside = report.setAside.filter { known.contains($0.chunkID) }
@@ -200,7 +203,7 @@ extension RunReport {
 }
 
 /// Quotes a word for a shell, if it needs quotes.
-func shellWord(_ text: String) -> String {
+package func shellWord(_ text: String) -> String {
   let isPlain = text.allSatisfy { $0.isLetter || $0.isNumber || "/._-+:@%".contains($0) }
   return isPlain && !text.isEmpty ? text : "'\(text.replacing("'", with: "'\\''"))'"
 }

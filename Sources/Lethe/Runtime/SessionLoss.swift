@@ -1,14 +1,14 @@
 import Logging
 import PostgreSQL
 
-/// Decides how a stage continues after it has lost its session: the server was restarted, a standby was promoted, or
-/// somebody terminated the session. Everything that the stage needs is in the ledger, so it starts again from there.
+/// Decides how a stage continues after it has lost its session. For example, the server was restarted, a standby was
+/// promoted, or somebody terminated the session. The stage continues with the chunk states in the ledger.
 ///
-/// There is no limit of time: while the database is out of reach, the lease of the process runs out, and that ends the
-/// run.
+/// There is no time limit. While the database is unavailable, the process cannot renew its lease, and the run ends when
+/// the lease expires.
 struct SessionLoss {
-  /// How often in a row the session may be lost while the same statement runs. A statement that makes the server crash
-  /// would do so for ever.
+  /// The maximum number of session losses without a completed step in between. Without this limit, a statement that
+  /// makes the server crash would be repeated forever.
   private static let lossesMax = 3
   private static let delaySecondsMax = 10.0
 
@@ -21,15 +21,14 @@ struct SessionLoss {
     (self.stage, self.logger) = (stage, logger)
   }
 
-  /// Records that the stage has done a step with its session.
-  mutating func stepDone() {
-    (losses, failures) = (0, 0)
-  }
+  /// The state after a completed step: the counts start again at 0.
+  var afterStep: SessionLoss { SessionLoss(of: stage, logger: logger) }
 
-  /// Waits until the stage may try again.
-  /// - Throws: the error, if another try would not help.
+  /// Waits before the next try of the stage.
+  /// - Throws: `error` if the session was lost too often. A failure to connect does not count, nor does a standby that
+  ///   is not promoted yet.
   mutating func wait(after error: PostgreSQLError) async throws {
-    if error.code != .connectionFailed {
+    if error.code != .connectionFailed, !error.isOnStandby {
       losses += 1
       guard losses <= Self.lossesMax else { throw error }
     }
@@ -39,7 +38,7 @@ struct SessionLoss {
     logger.warning(
       """
       \(stage): the session with the database is lost (\(error.messageWithoutValues)); the stage continues with a \
-      new one
+      new session
       """, metadata: ["stage": "\(stage)"])
     try await Task.sleep(for: .seconds(seconds))
   }

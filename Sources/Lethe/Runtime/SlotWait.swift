@@ -19,13 +19,14 @@ actor SlotWait {
     delaySeconds = settings.pollSeconds
   }
 
-  /// Records that the run has the slot.
-  func isFree() {
+  /// Ends the current wait, because the run has the slot. The next wait starts again at 0.
+  func reset() {
     (since, loggedAt, delaySeconds) = (nil, nil, settings.pollSeconds)
   }
 
-  /// Waits with a growing delay, and logs every 15 minutes.
-  /// - Returns: false if the slot was taken for too long. The wait for each later chunk then returns false, too.
+  /// Waits once. Each call waits longer than the one before, up to a limit. Logs at most every 15 minutes.
+  /// - Returns: false if the slot was taken for too long. Then the wait for each later chunk also returns false, until
+  ///   `reset` is called.
   func wait(for chunk: Chunk, _ holder: String) async throws -> Bool {
     let now = ContinuousClock.now
     let begin = since ?? now
@@ -50,6 +51,6 @@ actor SlotWait {
   }
 
   nonisolated var remedy: String {
-    "wait for that job, or end it (lethe jobs list, lethe jobs cancel); the next lethe run asks again"
+    "wait until that job ends, or cancel it (lethe jobs list, lethe jobs cancel); the next lethe run asks again"
   }
 }

@@ -9,8 +9,8 @@ public enum Stage: String, Sendable, CaseIterable {
   case apply
 }
 
-/// How long each stage has worked on each dataset in this process. Stages overlap, so a run may take fewer seconds
-/// than their sum.
+/// How long each stage has worked on each dataset in this process. Stages overlap, so a run can take fewer seconds
+/// than the sum of these times.
 actor StageClock {
   private var seconds: [String: [Stage: Double]] = [:]
 

@@ -8,6 +8,7 @@ import Logging
 import PostgreSQL
 import SubmitStage
 import Vocabulary
+import WorkFiles
 
 /// The commands for single stages, for Makefiles and orchestrators.
 extension PipelineRuntime {
@@ -22,13 +23,13 @@ extension PipelineRuntime {
     public var runs: [RunReport]
   }
 
-  /// Exports every dataset into the unfinished run. If there is none, starts a new run. A run that only waits for
-  /// an operator, or that cannot continue, is not used.
+  /// Exports every dataset into the newest unfinished run. If there is none, starts a new run. A run that needs no
+  /// further export, or that cannot continue, is not used.
   public func export() async throws -> StageReport {
     let ledger = RunLedger(connection: lockConnection)
     var resumed: PipelineRun?
     for open in try await ledger.unfinished(pipeline: pipeline.definition.name).reversed() {
-      if try await ledger.waitsForWordAlone(open) { continue }
+      if try await ledger.waitsOnlyForOperator(open) { continue }
       do {
         resumed = try await PipelineRun.resume(open, self)
         break
@@ -40,14 +41,21 @@ extension PipelineRuntime {
     if let resumed {
       taken = resumed
     } else {
-      taken = try await PipelineRun.begin(pipeline.definition, self)
+      guard let new = try await PipelineRun.begin(pipeline.definition, self) else {
+        throw LedgerError(
+          code: .refused, message: "this process has started a run already",
+          remedy: "run lethe export again")
+      }
+      taken = new
     }
     let halted = try await ledger.halted(of: taken.run)
     let before = try await chunkCount(taken.run)
     try await taken.export()
-    return StageReport(
+    let report = StageReport(
       stage: Stage.export.rawValue, chunks: try await chunkCount(taken.run) - before, waiting: 0,
-      runs: [try await taken.settle().besides(halted)])
+      runs: [try await taken.settle().excluding(halted)])
+    try await postponement.rethrow()
+    return report
   }
 
   /// Submits the next waiting chunk of each type that has a free slot.
@@ -58,8 +66,15 @@ extension PipelineRuntime {
       let uploaded = try await ledger.chunks(of: run.run.id, in: [.uploaded])
       busy.formUnion(uploaded.map(\.type))
       guard !busy.contains(chunk.type) else { return false }
+      let outcome: SubmitStage.Outcome
+      do {
+        outcome = try await run.submit(chunk, ledger)
+      } catch let error as WorkFileError {
+        if try await run.postponeSubmission(of: chunk, ledger, error) { busy.insert(chunk.type) }
+        return false
+      }
       busy.insert(chunk.type)
-      switch try await run.submit(chunk, ledger) {
+      switch outcome {
       case .uploaded: return true
       case .slotTaken(by: let holder):
         logger.notice("\(chunk.label): the slot for \(chunk.type.rawValue) is taken by \(holder)")
@@ -92,7 +107,7 @@ extension PipelineRuntime {
 
   /// Applies every collected chunk.
   /// - Parameters:
-  ///   - chunkID: a chunk that a limit has stopped, and that is approved.
+  ///   - chunkID: a chunk that a limit has stopped. It is approved first.
   ///   - by: who approves the chunk. Nil for the user who started this process.
   ///   - note: why the chunk is approved.
   public func apply(
@@ -111,9 +126,9 @@ extension PipelineRuntime {
     }
   }
 
-  /// Runs a stage once for each chunk of all unfinished runs that is in one of `states`. The last stage reports
-  /// everything that waits for an operator. An earlier stage reports only what it has caused itself, so that a
-  /// script continues with the other chunks.
+  /// Runs a stage once for each chunk of all unfinished runs that is in one of `states`. Apply, the last stage, reports
+  /// everything that waits for an operator. An earlier stage reports only what it has caused itself, so that a script
+  /// continues with the other chunks.
   /// - Parameter chunkIDs: only these chunks. Runs that have none of them are skipped.
   private func runStage(
     _ stage: Stage, _ states: [ChunkState], only chunkIDs: Set<Int64>? = nil,
@@ -137,16 +152,41 @@ extension PipelineRuntime {
         continue
       }
       let halted = stage == .apply ? [] : try await ledger.halted(of: taken.run)
-      // The run's folder may have changed.
+      // The chunks are read again, because `resume` might have moved the run's files to another folder.
       for chunk in try await chunkLedger.chunks(of: open.id, in: states)
       where chunks.contains(where: { $0.id == chunk.id }) {
-        if try await step(taken, chunk, chunkLedger, connection) { report.chunks += 1 }
+        let isDone = try await retrying(stage, chunk, states, chunkLedger) {
+          try await step(taken, $0, chunkLedger, connection)
+        }
+        if isDone { report.chunks += 1 }
       }
       report.waiting += try await chunkLedger.chunks(of: open.id, in: states).count
-      report.runs.append(try await taken.settle().besides(halted))
+      report.runs.append(try await taken.settle().excluding(halted))
     }
     await connection.close()
     try await postponement.rethrow()
     return report
+  }
+
+  /// Runs a stage for a chunk, and repeats it if the session is lost meanwhile.
+  /// - Returns: whether the chunk was moved to the next state.
+  private func retrying(
+    _ stage: Stage, _ chunk: Chunk, _ states: [ChunkState], _ ledger: ChunkLedger,
+    _ step: (Chunk) async throws -> Bool
+  ) async throws -> Bool {
+    var loss = SessionLoss(of: stage.rawValue, logger: logger)
+    var current: Chunk? = chunk
+    while true {
+      do {
+        if let current { return try await step(current) }
+        let now = try await ledger.chunk(chunk.id)
+        // The change may have been recorded although its response was lost.
+        guard states.contains(now.state) else { return now.state != .failed }
+        current = now
+      } catch let error as PostgreSQLError where error.isLossOfSession {
+        current = nil
+        try await loss.wait(after: error)
+      }
+    }
   }
 }

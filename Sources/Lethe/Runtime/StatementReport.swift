@@ -1,7 +1,7 @@
 import ApplyStage
 import Definitions
 
-/// The statements that apply runs, for people who want to read or explain them.
+/// The statements that apply runs, for people who want to read them or run EXPLAIN on them.
 public struct StatementReport: Sendable, Codable, Equatable {
   public var statements: [Statement]
 
@@ -16,7 +16,7 @@ public struct StatementReport: Sendable, Codable, Equatable {
 }
 
 extension PipelineRuntime {
-  /// The statements of each dataset, in the order in which a batch runs them. This does not run them.
+  /// The statements of each dataset, in the order in which a batch runs them. They are not executed.
   public func statements() async throws -> StatementReport {
     let definition = pipeline.definition
     let catalog = try await checkedCatalog(definition)

@@ -1,15 +1,16 @@
 /// The state of a chunk. Each stage moves it to the next one.
 public enum ChunkState: String, Sendable, Hashable, CaseIterable {
-  /// Its file is written and recorded. Next: submit creates a job.
+  /// The chunk's file is written and recorded. Next: submit creates a job.
   case exported
-  /// Its job exists, and its upload is not confirmed. Next: submit uploads. Back to `exported` if the job
-  /// fails.
+  /// The chunk's job exists, and the upload is not confirmed. Next: submit uploads the file. Back to `exported` if the
+  /// job fails.
   case created
-  /// The API has its bytes. Next: await finds that the job is complete. Back to `exported` if the job fails.
+  /// The file is uploaded. Next: await finds that the job is complete. Back to `exported` if the job fails.
   case uploaded
-  /// Its job is complete. Next: collect downloads. Back to `exported` if the result is gone.
+  /// The job is complete. Next: collect downloads the result. Back to `exported` if the result is not available or not
+  /// usable.
   case complete
-  /// Its events are in the ledger, and the result was verified to be complete. Next: apply.
+  /// The result was verified to be complete, and its events are in the ledger. Next: apply.
   case collected
   /// Every event is applied. Final.
   case applied

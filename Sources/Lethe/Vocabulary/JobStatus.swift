@@ -1,5 +1,5 @@
 /// The status of a job, as the API reports it. The API defines the field as a string, so an unknown value is
-/// kept and treated as "not finished".
+/// kept, and the job counts as not ended.
 public enum JobStatus: Sendable, Hashable, CustomStringConvertible {
   case created
   case inProgress

@@ -1,35 +1,35 @@
 /// Why a row of a dataset is not exported: its ID column has no ID that the API accepts.
 public enum LeftOutCause: String, Sendable, Hashable, Codable, CaseIterable {
-  /// It is NULL.
+  /// The value is NULL.
   case missing
-  /// There are spaces or line breaks around the digits.
+  /// The value has spaces or line breaks around the digits.
   case blanks
-  /// There are zeros before the digits.
+  /// The value has zeros before the digits.
   case leadingZeros = "leading_zeros"
-  /// It is a whole number outside of 1 to 2^63 - 1.
+  /// The value is a whole number outside of 1 to 2^63 - 1, or has a sign.
   case outOfRange = "out_of_range"
-  /// It is a number with a fraction.
+  /// The value is a number with decimal places.
   case fraction
-  /// It is anything else.
+  /// The value is anything else.
   case notANumber = "not_a_number"
 
   /// Whether `normalize: digits` can read an ID in such a row.
-  public var isMendedByDigits: Bool {
+  public var isNormalizable: Bool {
     switch self {
     case .blanks, .leadingZeros: true
     case .missing, .outOfRange, .fraction, .notANumber: false
     }
   }
 
-  /// The text for people, to follow a number of rows.
-  public var words: String {
+  /// The text that follows a number of rows in a message.
+  public var phrase: String {
     switch self {
     case .missing: "without an ID"
     case .blanks: "with blanks or line breaks around the ID"
     case .leadingZeros: "with zeros in front of the ID"
-    case .outOfRange: "with a number that is no ID"
-    case .fraction: "with a fraction"
-    case .notANumber: "with something else than a number"
+    case .outOfRange: "with a sign or a whole number outside of 1 to 9223372036854775807"
+    case .fraction: "with a number with decimal places"
+    case .notANumber: "with a value that is not a number"
     }
   }
 }
@@ -37,7 +37,7 @@ public enum LeftOutCause: String, Sendable, Hashable, Codable, CaseIterable {
 /// How many rows of a dataset were not exported, by cause.
 public struct LeftOutRows: Sendable, Equatable {
   public let byCause: [LeftOutCause: Int]
-  /// All rows of the dataset, including those left out. Counted only if rows are left out.
+  /// The number of rows of the dataset, including those left out. Counted only if rows are left out, otherwise 0.
   public let rowsOfDataset: Int
 
   public init(byCause: [LeftOutCause: Int], rowsOfDataset: Int) {
@@ -55,8 +55,8 @@ public struct LeftOutRows: Sendable, Equatable {
 
   /// The text for messages, such as `2 without an ID, 7 with zeros in front of the ID`. Empty if no row is
   /// left out.
-  public var words: String {
-    LeftOutCause.allCases.compactMap { cause in byCause[cause].map { "\($0) \(cause.words)" } }
+  public var summary: String {
+    LeftOutCause.allCases.compactMap { cause in byCause[cause].map { "\($0) \(cause.phrase)" } }
       .joined(separator: ", ")
   }
 
@@ -65,11 +65,11 @@ public struct LeftOutRows: Sendable, Equatable {
   ///   usable ID is stopped.
   public func reasonToStop(percentMax: Double?) -> String? {
     if isEverything {
-      return "all \(rows) rows are left out: \(words)"
+      return "all \(rows) rows are left out: \(summary)"
     }
     guard let percentMax, percent > percentMax else { return nil }
     return """
-      \(rows) of \(rowsOfDataset) rows are left out, over max_skipped_percent \(percentMax): \(words)
+      \(rows) of \(rowsOfDataset) rows are left out, over max_skipped_percent \(percentMax): \(summary)
       """
   }
 }

@@ -1,11 +1,11 @@
 /// Text from outside: an API's error, a host's page, a server's message. It may quote parts of the request,
 /// and may contain secrets of its own.
 extension String {
-  /// The default length of the kept text, in characters.
+  /// The default maximum length of the result, in characters.
   public static let outsideLengthMax = 500
   /// The longest part that is examined, in characters. A host may send megabytes.
   private static let lookedAtMax = 2_000
-  /// The longest word without a space, in characters: long enough for a URL.
+  /// The maximum length of a word, in characters: enough for a URL.
   private static let wordMax = 300
 
   /// The text in a form that may be logged and stored: on one line, with a bounded length, and without
@@ -29,7 +29,8 @@ extension String {
     return text.count > lengthMax ? text.prefix(lengthMax - 1) + "…" : text
   }
 
-  /// Whether a word is short and in lower case. Then it cannot contain a secret.
+  /// Whether the text is one short word of lower-case letters and underscores. Such a word is kept, unless it is one of
+  /// `secrets`.
   private var isPlainWord: Bool {
     utf8.count <= 32 && utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == 0x5F }
   }
@@ -38,7 +39,7 @@ extension String {
   /// patterns below.
   private static func plain(_ text: String) -> String {
     var start = text.prefix(lookedAtMax)
-    // The text is cut at a space, because a part of a secret would not be recognized.
+    // The text is cut at a space. Otherwise it could end with a part of a secret, which is not recognized.
     if start.endIndex < text.endIndex {
       while let last = start.last, !last.isWhitespace { start.removeLast() }
     }

@@ -8,7 +8,7 @@ public enum PostIDTime {
   /// The bits below the milliseconds.
   public static let otherBits = 22
   public static let firstIDWithTime: Int64 = 29_700_859_247
-  /// How far a stored time may differ from the ID's time. The column may contain a date in another time zone.
+  /// How far a stored time may differ from the ID's time, because the column may contain a date in another time zone.
   public static let slackSeconds: Int64 = 26 * 60 * 60
 
   /// The time in an ID that has one, in whole seconds since 1970, rounded down.

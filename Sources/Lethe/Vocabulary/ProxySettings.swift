@@ -73,8 +73,8 @@ public struct ProxyRefusal: Error, Sendable {
 
 /// The proxies, and the hosts for which they are used.
 ///
-/// The variables are those of curl and others: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, each in
-/// lower case first.
+/// The environment variables are those of curl and other programs: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+/// `NO_PROXY`. Each name in lower case is read first.
 public struct ProxySettings: Sendable {
   private let https: Proxy?
   private let http: Proxy?
@@ -87,9 +87,9 @@ public struct ProxySettings: Sendable {
 
   /// - Parameters:
   ///   - chosen: the definition's setting: a URL, or `none`. It replaces the variables except `NO_PROXY`. An empty
-  ///     text counts as not set.
+  ///     string counts as not set.
   ///   - isEncrypted: whether the API uses https. Then all other hosts use https, too.
-  /// - Throws: `ProxyRefusal` if an address that would be used is not a proxy's. Other addresses are not
+  /// - Throws: `ProxyRefusal` if the address of a proxy that would be used is not valid. Other addresses are not
   ///   checked.
   public init(
     chosen: String?, environment: [String: String], isEncrypted: Bool = false
@@ -127,12 +127,13 @@ public struct ProxySettings: Sendable {
     return nil
   }
 
-  /// - Parameter host: an IPv6 address without brackets.
+  /// The proxy for a request to a host. Nil if the request uses no proxy.
+  /// - Parameter host: a name or an address. An IPv6 address has no brackets.
   public func proxy(scheme: String, host: String, port: Int) -> Proxy? {
     guard let proxy = scheme.lowercased() == "https" ? https : http else { return nil }
     let plain = host.lowercased()
-    // Requests to this machine over http never use a proxy: the unencrypted token would leave the machine, and the
-    // proxy would connect to its own loopback address.
+    // Requests to this machine over http never use a proxy on another machine, because the unencrypted token would
+    // leave this machine, and the proxy would connect to its own loopback address.
     if scheme.lowercased() == "http", LoopbackHost.contains(plain),
       !LoopbackHost.contains(proxy.host)
     {

@@ -14,8 +14,8 @@ public struct BearerToken: Sendable, Hashable, CustomStringConvertible,
   public var customMirror: Mirror { Mirror(self, children: [:]) }
 }
 
-/// A URL with a credential in its query: anyone who has the URL can upload or download. The description does not
-/// contain the query. The URL is never stored.
+/// A URL with a credential in its query. Anyone who has the URL can upload or download the file. The description does
+/// not contain the query. The URL is never stored.
 public struct SignedURL: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible,
   CustomReflectable
 {

@@ -89,8 +89,8 @@ private struct DigitReader {
     return value
   }
 
-  /// Reads an optional fraction: `.5` is 500,000. Digits after the sixth are dropped. Returns 0 without a
-  /// fraction.
+  /// Reads an optional fraction: `.5` is 500,000. Digits after the sixth are dropped.
+  /// - Returns: 0 without a fraction; nil if no digit follows the point.
   mutating func fractionMicroseconds() -> Int? {
     guard take(".") else { return 0 }
     var value = 0

@@ -8,7 +8,7 @@ public struct Catalog: Sendable {
   /// The role of the session.
   let role: String
 
-  /// Looks up every table of the definition. A missing table is left out; `check` reports it.
+  /// Looks up every table of the definition. The catalog does not contain a missing table, and `check` reports it.
   public init(of definition: Definition, on session: some Session) async throws {
     var tables: [TableName: WarehouseTable] = [:]
     for name in definition.tableNames where tables[name] == nil {
@@ -22,7 +22,7 @@ public struct Catalog: Sendable {
     tables[name]
   }
 
-  /// The tables that holds use to identify the definition's rows.
+  /// The tables by which the holds identify the definition's rows.
   public var holdTables: Set<TableName> { Set(tables.values.map(\.holdTable)) }
 
   /// The table with this name and schema, even if the definition does not name it. Nil if the table does not exist.
@@ -182,7 +182,7 @@ public struct Catalog: Sendable {
     """
   }
 
-  /// The statements that a rule replaces.
+  /// The statements (UPDATE, DELETE) that a rule rewrites.
   private static func rewritten(
     _ table: Int64, on session: some Session
   ) async throws -> Set<WarehouseTable.Privilege> {
@@ -253,7 +253,7 @@ public struct Catalog: Sendable {
                      WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
                        AND i.indkey[0] = ANY (k.conkey)) AS is_indexed,
              -- In PostgreSQL 18, the last column of a key can be a period, and a key can be NOT ENFORCED.
-             coalesce(pg_catalog.to_jsonb(k) ->> 'conperiod' = 'true', false) AS is_of_periods
+             coalesce(pg_catalog.to_jsonb(k) ->> 'conperiod' = 'true', false) AS has_period
       FROM whole JOIN pg_constraint AS k ON k.confrelid = whole.oid
       JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS s ON s.oid = c.relnamespace
       WHERE k.contype = 'f' AND k.conparentid = 0
@@ -269,17 +269,17 @@ public struct Catalog: Sendable {
         WarehouseTable.ForeignKey(
           constraint: try row["conname"],
           table: TableName(schema: try row["nspname"], name: try row["relname"]),
-          wholes: try await wholes(of: try row["oid"], on: session),
+          parents: try await parents(of: try row["oid"], on: session),
           columns: lines(try row["columns"]), referencedColumns: lines(try row["referred_columns"]),
           isRestricting: ["a", "r"].contains(onDelete), isCascading: onDelete == "c",
           isReadable: try row["is_readable"], isIndexed: try row["is_indexed"],
-          isOfPeriods: try row["is_of_periods"]))
+          hasPeriod: try row["has_period"]))
     }
     return references
   }
 
   /// The tables that a table is a partition of or inherits from, directly or through other tables.
-  private static func wholes(
+  private static func parents(
     of table: Int64, on session: some Session
   ) async throws -> [TableName] {
     try await session.query(

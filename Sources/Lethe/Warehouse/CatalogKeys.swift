@@ -7,7 +7,7 @@ struct RowIdentity: Sendable {
   let table: TableName
   /// The key's columns in order. Empty if the table has no key.
   let key: [String]
-  /// Why the versions of the rows cannot be used; nil if they can.
+  /// Why the versions of the rows cannot be used. Nil if they can be used.
   let versionProblem: VersionProblem?
 }
 
@@ -39,7 +39,8 @@ extension Catalog {
       versionProblem: try await versionProblem(of: table, on: session))
   }
 
-  /// The topmost partitioned table of a partition. Nil if the role cannot read and change rows through it.
+  /// The topmost partitioned table of a partition. Nil if the table is not a partition, or if the role cannot read and
+  /// change rows through that table.
   private static func usableRoot(
     of table: Int64, on session: some Session
   ) async throws -> (id: Int64, name: TableName)? {

@@ -22,12 +22,12 @@ public struct IDExpression: Sendable {
     self.normalization = kind == .text ? normalization : nil
   }
 
-  /// Whether both read the same column in the same way.
+  /// Whether both expressions have the same column and normalization.
   public func isSame(as other: IDExpression) -> Bool {
     name == other.name && normalization == other.normalization
   }
 
-  /// The expression for a row with this alias; nil without an alias.
+  /// The expression for a row of the table. `alias` is nil if the statement does not use an alias.
   public func sql(of alias: SQL? = nil) -> SQL {
     let value = alias.map { "\($0).\(column.sql)" } ?? column.sql
     return normalization.map { $0.sql(value) } ?? value
@@ -45,7 +45,7 @@ public struct IDExpression: Sendable {
 }
 
 extension IDNormalization {
-  /// The ID in a text, with any collation. An index must have exactly this expression.
+  /// The ID that a text contains. It works with any collation of the text. An index must have exactly this expression.
   public func sql(_ text: SQL) -> SQL {
     switch self {
     case .digits:

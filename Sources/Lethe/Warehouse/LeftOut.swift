@@ -3,14 +3,14 @@ public import PostgreSQL
 public import Vocabulary
 
 extension WarehouseTable {
-  /// Counts the rows whose ID cannot be sent to the API. It reads the whole table only where an index does not help:
-  /// for text, and for numbers that may have fractions.
+  /// Counts the rows whose ID cannot be sent to the API. It reads the whole table only if an index cannot find these
+  /// rows: for text, and for numbers that may have decimal places.
   ///
   /// - Parameter condition: the operator's condition; only rows that meet it are counted.
   public func leftOut(
     of id: IDExpression, where condition: String?, on session: some Session
   ) async throws -> LeftOutRows {
-    // The operator's SQL may end with a comment; the line break ends that comment.
+    // The operator's SQL may end with a comment. The line break ends it, so that the parenthesis is not in it.
     let isIncluded: SQL = condition.map { "(\(trusted: $0)\n)" } ?? "true"
     let suspects: SQL = id.suspects.map { "(\($0)) AND " } ?? ""
     let counts = try await session.query(
@@ -49,7 +49,8 @@ extension IDExpression {
     }
   }
 
-  /// Why a row is left out, as a label of `LeftOutCause`; NULL if it is exported.
+  /// The SQL expression of the cause for which a row is left out, as a raw value of `LeftOutCause`. NULL if the row is
+  /// exported.
   fileprivate var leftOutCause: SQL {
     let value = column.sql
     switch kind {

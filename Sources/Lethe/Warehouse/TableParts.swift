@@ -1,20 +1,21 @@
 public import Definitions
 public import PostgreSQL
 
-/// A table that stores rows itself: an ordinary table, a leaf partition, or a table that inherits from
-/// another.
+/// A table that stores rows itself, or a foreign table: an ordinary table, a leaf partition, or a table that inherits
+/// from another.
 public struct TablePart: Sendable {
   public let oid: Int64
   public let name: TableName
   /// Whether its rows are on another server.
   public let isForeign: Bool
-  /// Whether the role may read it by its own name. Then the planner does not have to exclude the other parts.
+  /// Whether a query can read it by its own name: the role has the privileges, and row security is not active.
+  /// Otherwise the query names the parent table, and the planner must exclude the other parts.
   public let isReadable: Bool
   /// Its partition constraint, with the names of its columns; nil if it is not a partition.
   public let condition: String?
 }
 
-/// A trigger that belongs to the operator.
+/// A trigger that the operator created, and that fires when Lethe changes rows.
 public struct FiringTrigger: Sendable, Hashable {
   public let name: String
   /// The table that has the trigger, with its schema.
@@ -98,8 +99,8 @@ extension Catalog {
     """
   }
 
-  /// The condition that the source of a function `p` seems to write rows. Its actual effect cannot be known from the
-  /// source.
+  /// The condition that the source of a function `p` contains keywords of a statement that writes rows. They do not
+  /// show what the function really does.
   static let copies: SQL = """
     p.prosrc ~* '\\m(insert\\s+into|merge\\s+into|copy|dblink\\w*|http\\w*)\\M'
     """

@@ -1,8 +1,8 @@
 import Definitions
 public import PostgreSQL
 
-/// A value of a definition that is not a constant. It is evaluated when a row is changed. In columns that are not
-/// of a time type, the same word is a plain text.
+/// A value of a definition that is not a constant. It is evaluated when a row is changed. In columns of other
+/// types than date and timestamp, the same word is a plain string.
 public enum ValueExpression: Sendable, Equatable, CaseIterable {
   case now
   case currentDate
@@ -42,13 +42,13 @@ public enum ValueExpression: Sendable, Equatable, CaseIterable {
   }
 }
 
-/// Words that mean, or seem to mean, the time at which they are read.
+/// Finds words in a value that mean, or seem to mean, the current time.
 enum VolatileTime {
-  /// PostgreSQL reads a time that contains one of these words as the current time, even `now + 1` or
-  /// `(today)`.
+  /// A date or timestamp literal with one of these words depends on the current time. PostgreSQL accepts even `now + 1`
+  /// and `(today)`.
   private static let words: Set<String> = ["now", "today", "tomorrow", "yesterday"]
-  /// Keywords that SQL evaluates, but a type's input function does not. Other function names count only with
-  /// parentheses: without them, they are ordinary words.
+  /// Keywords that PostgreSQL evaluates in SQL, but not in a literal. The names in `functions` count only with
+  /// parentheses, because they are ordinary words without them.
   private static let keywords: Set<String> = [
     "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "sysdate",
   ]
@@ -57,7 +57,7 @@ enum VolatileTime {
     "getdate",
   ]
 
-  /// The word in a value that makes it depend on the time of reading.
+  /// The first word in a value that makes the value depend on the current time.
   static func word(in value: String) -> String? { tokens(value).first(where: words.contains) }
 
   /// Whether a value contains `allballs`, which means 00:00:00 UTC.
@@ -79,7 +79,8 @@ enum VolatileTime {
 }
 
 extension Checker {
-  /// Refuses a value that depends on the time of reading: each run would set it again.
+  /// Refuses a value that depends on the current time, because each run would set it again. Also refuses calls, which
+  /// are not evaluated in a literal, and `allballs`.
   /// - Returns: whether the value can be used.
   mutating func checkIsConstant(
     _ value: ColumnValue, in column: WarehouseTable.Column, of table: WarehouseTable, path: String
@@ -96,9 +97,9 @@ extension Checker {
     }
     let reason: String
     if let word = VolatileTime.word(in: text) {
-      reason = "\(word) means a different time each time it is read"
+      reason = "\(word) means a different time in each run"
     } else if VolatileTime.isCall(text) {
-      reason = "it is not evaluated"
+      reason = "it is not evaluated in a literal"
     } else if column.isTime, VolatileTime.hasAllballs(text) {
       reason = "allballs is a word for 00:00 UTC"
     } else {
@@ -107,7 +108,7 @@ extension Checker {
     error(
       path, "\(name) is \(column.type) and cannot be set to \(text): \(reason)",
       column.isTime
-        ? "write now() or current_date alone, which are evaluated once for a row, or a time such as '2020-01-01'"
+        ? "write now() or current_date alone, which are evaluated once for a row, or a date or timestamp such as '2020-01-01'"
         : "write a constant; only columns of type timestamptz, timestamp and date accept now() and current_date"
     )
     return false

@@ -16,7 +16,7 @@ public struct WarehouseTable: Sendable {
   let rowsHiddenFrom: Set<Privilege>
   /// Whether the table may have rows that this role does not see.
   public var mayHideRows: Bool { rowsHiddenFrom.contains(.select) }
-  /// The statements that a rule replaces.
+  /// The statements that a rule rewrites.
   let rewritten: Set<Privilege>
   /// The share of the table's pages that an index-only scan does not have to read, 0 to 1.
   let visibleShare: Double
@@ -28,10 +28,10 @@ public struct WarehouseTable: Sendable {
   public let primaryKey: [String]
   /// The partition key columns of the table and its parts, without expressions.
   let partitionColumns: Set<String>
-  /// The foreign keys that refer to the table or to a part of it.
+  /// The foreign keys that refer to the table, to a part of it or to a partitioned table above it.
   public let references: [ForeignKey]
-  /// The table that holds use to identify the rows. So a row has the same identity through a partition and through the
-  /// partitioned table.
+  /// Each hold identifies its row by this table and `holdKey`. So a row has the same identity through a partition and
+  /// through the partitioned table.
   public let holdTable: TableName
   /// The columns that identify the rows of `holdTable`; empty without a key.
   public let holdKey: [Column]
@@ -58,7 +58,7 @@ public struct WarehouseTable: Sendable {
     let isGenerated: Bool
     /// Whether UPDATE is granted on the column or on the table.
     let isUpdatable: Bool
-    /// Whether its type is a time, or contains times as an array or a range does.
+    /// Whether its type is a date or time type, or contains one, for example as an array or a range.
     let holdsTimes: Bool
     /// The schema of its type; nil for PostgreSQL's own types.
     let typeSchema: String?
@@ -79,8 +79,8 @@ public struct WarehouseTable: Sendable {
 
     public var isJSON: Bool { baseType == "jsonb" || baseType == "json" }
 
-    /// Whether PostgreSQL's `=` compares values of the type exactly. The geometric types have no `=`, or one
-    /// that compares areas, so their values are compared as text.
+    /// Whether PostgreSQL's `=` compares values of the type exactly. json, xml and the geometric types have no `=`, or
+    /// one that is not exact, so their values are compared as text.
     public var hasEquality: Bool {
       ![
         "json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle",
@@ -100,7 +100,7 @@ public struct WarehouseTable: Sendable {
     case other
 
     /// Whether Lethe can change its rows.
-    var holdsRows: Bool { self == .table || self == .partitioned }
+    var hasChangeableRows: Bool { self == .table || self == .partitioned }
   }
 
   /// A foreign key that refers to a table.
@@ -108,13 +108,14 @@ public struct WarehouseTable: Sendable {
     public let constraint: String
     /// The referring table.
     public let table: TableName
-    /// The tables that the referring table is a part of. Its rows are also rows of these tables.
-    let wholes: [TableName]
+    /// The ancestors of the referring table: its partitioned tables and the tables from which it inherits. Its rows are
+    /// also rows of these tables.
+    let parents: [TableName]
     public let columns: [String]
     /// The referenced columns, in the same order.
     public let referencedColumns: [String]
-    /// Whether a referenced row cannot be deleted. Otherwise the referring row is deleted, or its reference is
-    /// set to NULL or the default.
+    /// Whether the foreign key prevents the deletion of a referenced row. Otherwise the referring row is deleted, or
+    /// its columns are set to NULL or to their defaults.
     public let isRestricting: Bool
     /// Whether referring rows are deleted together with the referenced row.
     let isCascading: Bool
@@ -123,12 +124,12 @@ public struct WarehouseTable: Sendable {
     /// Whether an index finds the rows that refer to a row.
     let isIndexed: Bool
     /// Whether the last column is a PERIOD, which refers to all rows that it overlaps.
-    public let isOfPeriods: Bool
+    public let hasPeriod: Bool
 
     /// Whether rows of the declared table can be referring rows. The catalog always has the schema. A definition may
     /// leave it out.
     public func refers(from declared: TableName) -> Bool {
-      ([table] + wholes).contains {
+      ([table] + parents).contains {
         $0.name == declared.name && (declared.schema == nil || $0.schema == declared.schema)
       }
     }
@@ -156,8 +157,8 @@ public enum IDKind: Sendable, Equatable {
     }
   }
 
-  /// Converts an expression of another kind, so that PostgreSQL can use this column's index. A value that is not an ID
-  /// becomes NULL, which equals nothing. It does not raise an error.
+  /// Converts an expression of another kind, so that PostgreSQL can use this column's index. If the conversion could
+  /// fail, a value that is not an ID becomes NULL, which equals nothing. So no error is raised.
   public func cast(_ expression: SQL, from other: IDKind) -> SQL {
     switch (self, other) {
     case (.integer, .integer), (.numeric, .numeric), (.text, .text): expression
@@ -178,8 +179,8 @@ public enum IDKind: Sendable, Equatable {
     }
   }
 
-  /// The condition that a text is the number of an ID. It works with any collation: a nondeterministic collation
-  /// does not support patterns.
+  /// The condition that a text is the number of an ID. It uses the collation C, because a nondeterministic collation
+  /// does not support patterns. So it works with any collation of the text.
   public static func isNumber(_ text: SQL) -> SQL {
     "(\(text)) COLLATE \"C\" ~ '^[1-9][0-9]{0,18}$'"
   }
@@ -187,9 +188,4 @@ public enum IDKind: Sendable, Equatable {
 
 extension TableName {
   public var sql: SQL { SQL(trusted: quoted) }
-
-  /// The name as SQL, with each part quoted.
-  public var quoted: String {
-    (schema.map { Identifier($0).quoted + "." } ?? "") + Identifier(name).quoted
-  }
 }

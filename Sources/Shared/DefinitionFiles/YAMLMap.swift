@@ -5,9 +5,9 @@ package struct YAMLMap {
   /// The keys that a mapping may have.
   package enum Keys {
     case fixed([String])
-    /// Any keys; the caller checks them.
-    case words
-    /// Any names, such as columns' names.
+    /// Any keys except those that start with `x-`. The caller checks them.
+    case checkedByCaller
+    /// Any names, such as columns' names, also those that start with `x-`.
     case names
   }
 
@@ -35,7 +35,7 @@ package struct YAMLMap {
     case .names:
       self.pairs = pairs
       unknown = []
-    case .words:
+    case .checkedByCaller:
       self.pairs = pairs.filter { !$0.0.hasPrefix("x-") }
       unknown = []
     case .fixed(let known):
@@ -90,15 +90,15 @@ package struct YAMLMap {
   }
 
   package func integer(_ key: String) -> Located<Int>? {
-    number(key, "a whole number") { Int($0.filter { $0 != "_" }) }
+    scalar(key, "a whole number") { Int($0.filter { $0 != "_" }) }
   }
 
   package func double(_ key: String) -> Located<Double>? {
-    number(key, "a number") { Double($0) }
+    scalar(key, "a number") { Double($0) }
   }
 
   package func bool(_ key: String) -> Located<Bool>? {
-    number(key, "true or false") { ["true": true, "false": false][$0] }
+    scalar(key, "true or false") { ["true": true, "false": false][$0] }
   }
 
   package func strings(_ key: String) -> Located<[String]>? {
@@ -146,7 +146,7 @@ package struct YAMLMap {
     return ["", "~", "null"].contains(scalar.string)
   }
 
-  private func number<Value>(
+  private func scalar<Value>(
     _ key: String, _ expected: String, _ parse: (String) -> Value?
   ) -> Located<Value>? {
     guard let node = node(key) else { return nil }
@@ -156,8 +156,11 @@ package struct YAMLMap {
     return Located(value: value, line: node.mark?.line ?? line)
   }
 
+  /// A key as messages show it. An empty key is shown as two quotes.
+  package static func shown(_ key: String) -> String { key.isEmpty ? "\"\"" : key }
+
   private static func join(_ path: String, _ key: String) -> String {
-    path.isEmpty ? key : "\(path).\(key)"
+    path.isEmpty ? shown(key) : "\(path).\(shown(key))"
   }
 
   private static func suggestion(for key: String, among keys: [String]) -> String {

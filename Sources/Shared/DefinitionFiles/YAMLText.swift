@@ -26,7 +26,7 @@ package struct YAMLText {
         return nil
       }
       var text = YAMLText(mistakes: mistakes)
-      return try text.filledIn(root)
+      return try text.resolved(root)
     } catch let error as YamlError {
       let (line, problem) = describe(error)
       mistakes.note(
@@ -57,7 +57,7 @@ package struct YAMLText {
   // MARK: Duplicate keys
 
   /// The parser stops at a duplicate key. So the first of the two keys is marked in the text, and the text is parsed
-  /// again. `filledIn` finds the mark, notes the mistake and drops the key.
+  /// again. `resolved` finds the mark, notes the mistake and drops the key.
   private static func markingDuplicates(_ yaml: String) throws -> Node? {
     var text = yaml
     for number in 1... {
@@ -88,26 +88,26 @@ package struct YAMLText {
 
   // MARK: Aliases and merges
 
-  private mutating func filledIn(_ node: Node) throws -> Node {
+  private mutating func resolved(_ node: Node) throws -> Node {
     nodes += 1
     guard nodes <= Self.nodesMax else { throw TooManyValues() }
     switch node {
-    case .mapping(let mapping): return .mapping(try filledIn(mapping))
+    case .mapping(let mapping): return .mapping(try resolved(mapping))
     case .sequence(let sequence):
       return .sequence(
-        .init(try sequence.map { try filledIn($0) }, sequence.tag, sequence.style, sequence.mark))
+        .init(try sequence.map { try resolved($0) }, sequence.tag, sequence.style, sequence.mark))
     case .scalar, .alias: return node
     }
   }
 
-  private mutating func filledIn(_ mapping: Node.Mapping) throws -> Node.Mapping {
+  private mutating func resolved(_ mapping: Node.Mapping) throws -> Node.Mapping {
     noteDuplicates(of: mapping)
     let own = mapping.filter { !Self.isMerge($0.key) && !Self.isMarked($0.key) }
     var known = Set(own.map(\.key))
     var pairs: [(Node, Node)] = []
     for (key, value) in mapping where !Self.isMarked(key) {
       guard Self.isMerge(key) else {
-        pairs.append((key, try filledIn(value)))
+        pairs.append((key, try resolved(value)))
         continue
       }
       for (key, value) in try merged(value, of: key) where known.insert(key).inserted {
@@ -127,7 +127,7 @@ package struct YAMLText {
       return []
     }
     return try parts.flatMap { part in
-      try filledIn(part).mapping.map { $0.map { ($0.key, $0.value) } } ?? []
+      try resolved(part).mapping.map { $0.map { ($0.key, $0.value) } } ?? []
     }
   }
 

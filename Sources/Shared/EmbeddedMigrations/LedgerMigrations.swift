@@ -1562,5 +1562,106 @@ DROP TABLE lethe.worker;
 DELETE FROM lethe.version WHERE version = '20261127041500';
 
 """##),
+("20261127103000_teams.sql", ##"""
+-- Several processes work on one pipeline together: each export, each slot of the API and each chunk has a lease of its own.
+-- migrate:up
+DO $$
+BEGIN
+    -- The programs of the version before know nothing of teams.
+    IF EXISTS (SELECT FROM lethe.worker WHERE expires_at > clock_timestamp()) THEN
+        RAISE EXCEPTION 'a lethe process is working on a pipeline of this ledger'
+            USING ERRCODE = 'object_in_use',
+                  HINT = 'let it finish, or end it and wait until its lease has expired (expires_at in lethe.worker); '
+                         'then run lethe migrate up again';
+    END IF;
+END $$;
+
+DELETE FROM lethe.worker;
+ALTER TABLE lethe.worker
+    -- NULL until the worker may work on a pipeline.
+    ADD COLUMN pipeline    text,
+    -- The workers that work on a pipeline at the same time. The first one starts the team.
+    ADD COLUMN team        uuid,
+    -- Whether others may join the worker's team.
+    ADD COLUMN is_joinable boolean NOT NULL DEFAULT false,
+    ADD CHECK ((pipeline IS NULL) = (team IS NULL)),
+    ADD CHECK (pipeline IS NOT NULL OR NOT is_joinable);
+CREATE INDEX ON lethe.worker (pipeline);
+
+-- The team that started the run. A team starts at most one.
+ALTER TABLE lethe.run ADD COLUMN team uuid UNIQUE;
+
+-- The host that wrote the chunk's file. NULL if it is unknown.
+ALTER TABLE lethe.chunk ADD COLUMN file_host text;
+
+INSERT INTO lethe.version (version) VALUES ('20261127103000');
+
+-- migrate:down
+ALTER TABLE lethe.chunk DROP COLUMN file_host;
+ALTER TABLE lethe.run DROP COLUMN team;
+DELETE FROM lethe.worker;
+ALTER TABLE lethe.worker DROP COLUMN is_joinable, DROP COLUMN team, DROP COLUMN pipeline;
+DELETE FROM lethe.version WHERE version = '20261127103000';
+
+"""##),
+("20261127160000_concurrent_processes.sql", ##"""
+-- migrate:up
+
+-- The reference to the chunk was checked for each event that was collected, and took most of the time of the COPY. Collect
+-- changes the chunk's row in the same transaction, and Lethe deletes no chunk.
+ALTER TABLE lethe.collected DROP CONSTRAINT collected_chunk_id_fkey;
+
+-- Two processes that applied the first batches of a month at the same time both created its partition, and one failed.
+CREATE OR REPLACE FUNCTION lethe.ensure_event_partitions(at timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    month timestamp := date_trunc('month', at AT TIME ZONE 'UTC');
+    name  text;
+BEGIN
+    FOR step IN 0..1 LOOP
+        name := 'event_' || to_char(month, 'YYYY_MM');
+        IF to_regclass('lethe.' || name) IS NULL THEN
+            PERFORM pg_advisory_xact_lock(hashtext('lethe.ensure_event_partitions'));
+        END IF;
+        -- Somebody else may have made it while this one waited. to_regclass would use what the session knew before.
+        IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'lethe'::regnamespace AND relname = name) THEN
+            EXECUTE format('CREATE TABLE lethe.%I (LIKE lethe.event INCLUDING DEFAULTS)', name);
+            EXECUTE format('ALTER TABLE lethe.event ATTACH PARTITION lethe.%I FOR VALUES FROM (%L) TO (%L)',
+                           name, month::text || '+00', (month + interval '1 month')::text || '+00');
+        END IF;
+        month := month + interval '1 month';
+    END LOOP;
+END
+$$;
+
+INSERT INTO lethe.version (version) VALUES ('20261127160000');
+
+-- migrate:down
+CREATE OR REPLACE FUNCTION lethe.ensure_event_partitions(at timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    month timestamp := date_trunc('month', at AT TIME ZONE 'UTC');
+    name  text;
+BEGIN
+    FOR step IN 0..1 LOOP
+        name := 'event_' || to_char(month, 'YYYY_MM');
+        IF to_regclass('lethe.' || name) IS NULL THEN
+            PERFORM pg_advisory_xact_lock(hashtext('lethe.ensure_event_partitions'));
+        END IF;
+        -- Somebody else may have made it while this one waited.
+        IF to_regclass('lethe.' || name) IS NULL THEN
+            EXECUTE format('CREATE TABLE lethe.%I (LIKE lethe.event INCLUDING DEFAULTS)', name);
+            EXECUTE format('ALTER TABLE lethe.event ATTACH PARTITION lethe.%I FOR VALUES FROM (%L) TO (%L)',
+                           name, month::text || '+00', (month + interval '1 month')::text || '+00');
+        END IF;
+        month := month + interval '1 month';
+    END LOOP;
+END
+$$;
+
+ALTER TABLE lethe.collected ADD FOREIGN KEY (chunk_id) REFERENCES lethe.chunk ON DELETE CASCADE;
+DELETE FROM lethe.version WHERE version = '20261127160000';
+
+"""##),
   ]
 }

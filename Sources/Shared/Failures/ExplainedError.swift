@@ -21,7 +21,7 @@ extension ExplainedError {
 
 /// The category of an error. It determines the program's exit code.
 public enum Disposition: Sendable, Hashable, CaseIterable {
-  /// The command line, the definition or the environment is wrong. Nothing has run.
+  /// The command line, the definition or the environment is wrong.
   case usage
   /// The warehouse or the API refuses one request or change; the others can continue.
   case refused
@@ -73,7 +73,7 @@ public struct ErrorContext: Sendable, Hashable {
     self.operation = operation
   }
 
-  /// The place for messages, such as `nightly.yaml:7` or `chunk 12 (posts #3)`; nil if nothing is known.
+  /// The text for messages, such as `nightly.yaml:7` or `chunk 12 (posts #3)`; nil if nothing is known.
   public var label: String? {
     var parts: [String] = []
     if let file { parts.append(line.map { "\(file):\($0)" } ?? file) }

@@ -6,7 +6,7 @@ public import SystemPackage
 public struct Migration: Sendable, Equatable {
   /// The digits at the beginning of the file's name. `schema_migrations` records them.
   public let version: String
-  /// The file's name without its version and ending.
+  /// The file's name without its version and extension.
   public let name: String
   public let file: FilePath
   public let up: Block
@@ -22,8 +22,8 @@ public struct Migration: Sendable, Equatable {
   }
 }
 
-/// An error while a migration is read, applied or rolled back. The database keeps none of its changes, unless the block
-/// has `transaction:false`.
+/// An error while a migration is read, applied or rolled back. The database keeps none of the migration's
+/// changes, unless the block has `transaction:false`.
 public struct MigrationError: ExplainedError, Sendable {
   public let file: String
   public let line: Int?
@@ -78,7 +78,8 @@ extension Migration {
     }
     guard let down = blocks[.down] else {
       throw failure(
-        nil, "there is no -- migrate:down", "add that line, with the statements that undo the rest")
+        nil, "there is no -- migrate:down",
+        "add that line, and below it the statements that undo the up block")
     }
     version = String(digits)
     name = String(fileName.dropFirst(digits.count).drop { $0 == "_" })

@@ -18,8 +18,8 @@ public struct MigrationLosses: Sendable, Equatable {
 
   /// The tables with rows, by name.
   public let tables: [Table]
-  /// Triggers on remaining tables, with a function in another schema than the table. They were added later, such as
-  /// an ingest guard.
+  /// Triggers that would be dropped from tables that stay. Their function is in another schema than the table, so they
+  /// were added later. An ingest guard is such a trigger.
   public let triggers: [Trigger]
   /// Whether the losses are unknown, because the block runs without a transaction.
   public let areUnknown: Bool
@@ -41,8 +41,8 @@ public struct MigrationLosses: Sendable, Equatable {
   static let unknown = MigrationLosses(tables: [], triggers: [], areUnknown: true)
 }
 
-/// Finds out what a script destroys: runs it in a transaction, compares the database before and after, and rolls the
-/// transaction back.
+/// Finds out what a script destroys. Runs the script in a transaction, compares the database before and after, and
+/// rolls the transaction back.
 struct LossDetector {
   let connection: Connection
 
@@ -89,8 +89,8 @@ struct LossDetector {
       }.sorted { ($0.table, $0.name) < ($1.table, $1.name) }, areUnknown: false)
   }
 
-  /// For tables with rows that a migration inserts: the condition for all other rows. A table that has only the
-  /// migration's rows is not a loss.
+  /// Conditions for tables into which a migration inserts rows. A row that meets the condition does not come from the
+  /// migration. A table that has only the migration's rows is not a loss.
   private static let rowsOfUsers: [String: SQL] = ["lethe.seal": "kind <> 'begin'"]
 
   /// Tables with rows that are not a loss. Migrations manage `lethe.version`. `compliance.spool` contains only the path

@@ -27,7 +27,7 @@ public enum MigrationOwner: String, Sendable, CaseIterable {
   }
 }
 
-/// An error: the migrations belong to another program. Nothing was changed.
+/// The error that the migrations belong to another program. Nothing was changed.
 public struct ForeignMigrations: ExplainedError, Sendable {
   public let message: String
   public let remedy: String
@@ -45,7 +45,7 @@ extension MigrationSet {
       throw ForeignMigrations(
         message: """
           \(directory) has the migrations of \(owner.rawValue), such as \
-          \(migration.version)_\(migration.name): they are not for \(program)
+          \(migration.version)_\(migration.name), which are not for \(program)
           """, remedy: remedy)
     }
   }

@@ -1,9 +1,9 @@
 public import PostgreSQL
 internal import SystemPackage
 
-/// Applies and rolls back the migrations of a set. It uses dbmate's table, `public.schema_migrations`, so that either
-/// program can continue the other's work. If that table belongs to another tool or cannot be created, it uses
-/// `lethe_migrations.schema_migrations`, which dbmate can use with its option `--migrations-table`.
+/// Applies and rolls back the migrations of a set. It records them in dbmate's table, `public.schema_migrations`, so
+/// that either program can continue the other's work. If that table belongs to another tool or cannot be created, it
+/// uses `lethe_migrations.schema_migrations`, which dbmate can use with its option `--migrations-table`.
 ///
 /// An advisory lock lets only one migrator work on a database at a time; others wait.
 public struct Migrator: Sendable {
@@ -58,7 +58,7 @@ public struct Migrator: Sendable {
     /// No migration is applied.
     case idle
     case rolledBack(Migration)
-    /// Nothing was changed, because the rollback would destroy this.
+    /// Nothing was changed, because the rollback would destroy the rows and triggers in `MigrationLosses`.
     case wouldDestroy(Migration, MigrationLosses)
   }
 
@@ -106,7 +106,7 @@ public struct Migrator: Sendable {
       try await connection.execute("SELECT pg_advisory_unlock(\(literal: Self.advisoryLock))")
       return value
     } catch {
-      // In a new task: a cancelled task could not run the statement, and the connection would keep the lock.
+      // The unlock runs in a new task, because a cancelled task could not run it, and the session would keep the lock.
       let connection = self.connection
       await Task {
         _ = try? await connection.execute(
@@ -127,8 +127,8 @@ public struct Migrator: Sendable {
     var sql: SQL { SQL(trusted: name) }
   }
 
-  /// Chooses the table. A table with versions of this set is used again. A table of another shape belongs to another
-  /// tool.
+  /// Chooses the table. A table with versions of this set is used again. A table that does not accept dbmate's rows
+  /// belongs to another tool.
   private func table() async throws -> Table {
     for table in Table.allCases {
       let recorded = try await versions(in: table)
@@ -209,7 +209,7 @@ public struct Migrator: Sendable {
   ) -> MigrationError {
     MigrationError(
       file: migration.file.string, line: line(of: error, in: block),
-      message: error.isOfScript
+      message: error.isRaisedByScript
         ? "\(error.message) (SQLSTATE \(error.state?.rawValue ?? ""))"
           + (error.isRaised ? "" : error.hint.map { "\n  hint: \($0)" } ?? "")
         : error.description,

@@ -1,9 +1,9 @@
-/// A Swift value that can be bound in a statement.
+/// A Swift value that can be bound to a parameter of a statement.
 public protocol Bindable {
   var parameter: Parameter { get }
 }
 
-/// A Swift type whose arrays can be bound.
+/// A Swift type whose arrays can be bound to one parameter.
 public protocol BindableElement {
   static func parameter(of values: [Self]) -> Parameter
 }

@@ -1,12 +1,12 @@
-/// A libpq connection string (`postgres://…` or `key=value …`). It may contain a password, so its descriptions never
-/// show it.
+/// A libpq connection string (`postgres://…` or `key=value …`). The string can contain a password, so the
+/// descriptions never show it.
 ///
-/// It may be empty: libpq then uses the `PG*` variables, the service file and `.pgpass`.
+/// If the string is empty, libpq uses the `PG*` environment variables, the service file and `.pgpass`.
 public struct ConnectionString: Sendable, Hashable, CustomStringConvertible,
   CustomDebugStringConvertible, CustomReflectable
 {
   package let value: String
-  /// The timeouts of sessions with this string.
+  /// The timeouts of the sessions that are opened with this string.
   public let timeouts: SessionTimeouts
 
   public init(_ value: String, timeouts: SessionTimeouts = SessionTimeouts()) {

@@ -1,4 +1,4 @@
-/// An SQL identifier. It is quoted, so that any characters are safe.
+/// An SQL identifier. `quoted` makes it safe for any characters.
 public struct Identifier: Sendable, Hashable {
   public let name: String
 
@@ -6,7 +6,7 @@ public struct Identifier: Sendable, Hashable {
     self.name = name
   }
 
-  /// The name in double quotes, with quotes in it doubled, like libpq's PQescapeIdentifier.
+  /// The name in double quotes. Each double quote in the name is doubled, as libpq's PQescapeIdentifier does it.
   public var quoted: String {
     "\"" + name.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"")
       + "\""

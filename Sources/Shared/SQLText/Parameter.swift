@@ -5,7 +5,7 @@ public enum Parameter: Sendable {
   case double(Double)
   case bool(Bool)
   case text(String)
-  /// A text for people, such as a note or an API's message. Characters that the database's encoding may not support
+  /// A text for people, such as a note or an API's message. Characters that the database's encoding might not support
   /// are sent as `\u{…}`.
   case prose(String)
   /// Sent as binary `bytea`.
@@ -14,7 +14,7 @@ public enum Parameter: Sendable {
   case integers([Int64])
   /// An array literal; cast it in the statement: `$1::text[]`.
   case texts([String])
-  /// An array of texts for people.
+  /// An array literal of texts for people; cast it in the statement: `$1::text[]`.
   case proses([String])
 
   public init(_ value: (some BinaryInteger)?) {

@@ -4,9 +4,9 @@
 ///     try await session.query("SELECT chunk_id FROM lethe.chunk AS c WHERE \(isDue)")
 ///
 /// An interpolation binds a value, or splices another `SQL`. Names, literals and trusted text need a label: see
-/// `SQL.StringInterpolation`. Placeholders are numbered when the statement is sent, so a part can be used anywhere. A
-/// part that is spliced twice has one placeholder for each of its values. So put a large value, or a value that needs a
-/// cast, into a separate `SQL` constant.
+/// `SQL.StringInterpolation`. Placeholders are numbered when the statement is sent, so a part can be used anywhere. If
+/// a part is spliced twice, its values are sent only once, because both places use the same placeholders. So if a
+/// statement needs a large value twice, put the value with its cast into an `SQL` constant, and splice the constant.
 public struct SQL: Sendable {
   enum Element: Sendable {
     case text(String)
@@ -28,8 +28,8 @@ public struct SQL: Sendable {
     self.elements = elements
   }
 
-  /// SQL text from outside the program, such as a file or the operator's definition. It is used unchanged: nothing is
-  /// quoted or bound.
+  /// Trusted SQL text, for example from a file, the catalog, the operator's definition or the program itself. It is
+  /// used unchanged: nothing is quoted or bound.
   public init(trusted text: String) {
     elements = text.isEmpty ? [] : [.text(text)]
   }
@@ -86,7 +86,7 @@ extension Sequence<SQL> {
   }
 }
 
-/// Prints the statement with its placeholders, without the values, because they may be secret or personal data.
+/// Prints the statement with its placeholders, without the values, because the values might be secret or personal data.
 extension SQL: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
   public var description: String { statement.text }
   public var debugDescription: String { description }
@@ -94,7 +94,7 @@ extension SQL: CustomStringConvertible, CustomDebugStringConvertible, CustomRefl
 }
 
 extension DefaultStringInterpolation {
-  /// Prevents a mistake: in a String, SQL would lose its bound values.
+  /// The deprecation warns about a mistake: an `SQL` in a `String` would lose its bound values.
   @available(*, deprecated, message: "splice it into SQL, or use its description")
   public mutating func appendInterpolation(_ sql: SQL) {}
 }

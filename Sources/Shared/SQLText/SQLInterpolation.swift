@@ -18,7 +18,7 @@ extension SQL: ExpressibleByStringInterpolation {
       if !text.isEmpty { elements.append(.text(text)) }
     }
 
-    /// Splices another part; its values stay bound.
+    /// Splices another part. The part's values stay bound.
     public mutating func appendInterpolation(_ sql: SQL) {
       elements += sql.elements
     }
@@ -44,7 +44,7 @@ extension SQL: ExpressibleByStringInterpolation {
       elements.append(.value(BoundValue(.proses(texts))))
     }
 
-    /// Adds a quoted name.
+    /// Adds a name as a quoted identifier.
     public mutating func appendInterpolation(identifier name: String) {
       elements.append(.text(Identifier(name).quoted))
     }
@@ -53,13 +53,13 @@ extension SQL: ExpressibleByStringInterpolation {
       elements.append(.text(name.quoted))
     }
 
-    /// Adds a text as an SQL literal, for statements without bound values, such as COMMENT.
+    /// Adds a text as an SQL literal, for statements that cannot have bound values, such as COMMENT.
     public mutating func appendInterpolation(literal text: String) {
       elements.append(.text(Self.literal(text)))
     }
 
     public mutating func appendInterpolation(literal number: some FixedWidthInteger) {
-      // A cast binds more tightly than a minus sign.
+      // The parentheses are necessary because a cast binds more tightly than a minus sign.
       elements.append(.text(number < 0 ? "(\(number))" : "\(number)"))
     }
 

@@ -1,10 +1,11 @@
-/// How long the statements of a session may take, and how long a change of rows may wait for a lock.
+/// How long a statement of a session is allowed to take, and how long a change of rows is allowed to wait for a lock.
 public struct SessionTimeouts: Sendable, Hashable {
   /// Nil means no limit.
   public let statementSeconds: Double?
-  /// The session itself has no `lock_timeout`. A transaction that changes the warehouse's rows sets this value.
+  /// A transaction that changes the warehouse's rows sets its `lock_timeout` to this value. The session itself has no
+  /// `lock_timeout`.
   public let lockSeconds: Double
-  /// The name of the setting that gave `statementSeconds`, for messages.
+  /// The name of the setting from which `statementSeconds` comes. Messages show the name.
   package let statementName: String
 
   public static let lockSecondsDefault = 5.0

@@ -6,7 +6,7 @@ extension SQL {
     case microseconds
   }
 
-  /// A time as ISO 8601 in UTC. Texts of the same precision sort like the times.
+  /// A time as ISO 8601 in UTC. Texts of the same precision have the same sort order as the times.
   public static func utc(_ time: SQL, _ precision: TimePrecision = .seconds) -> SQL {
     let fraction: SQL =
       switch precision {

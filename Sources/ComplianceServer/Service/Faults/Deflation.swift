@@ -5,7 +5,7 @@ internal import FaultPlans
 enum Deflation {
   struct Failed: Error {}
 
-  static func packed(_ bytes: [UInt8], as coding: AnswerChange.Coding) throws -> [UInt8] {
+  static func compressed(_ bytes: [UInt8], as coding: ResponseChange.Coding) throws -> [UInt8] {
     // This number also selects zlib's output format: 16 more for gzip, a negative value for raw deflate.
     let windowBits: Int32 =
       switch coding {
@@ -17,10 +17,10 @@ enum Deflation {
     guard lethe_deflate_init(&stream, windowBits) == Z_OK else { throw Failed() }
     defer { deflateEnd(&stream) }
     var bytes = bytes
-    var packed = [UInt8](repeating: 0, count: Int(deflateBound(&stream, uLong(bytes.count))))
-    let room = packed.count
+    var compressed = [UInt8](repeating: 0, count: Int(deflateBound(&stream, uLong(bytes.count))))
+    let capacity = compressed.count
     let status = bytes.withUnsafeMutableBufferPointer { source in
-      packed.withUnsafeMutableBufferPointer { target in
+      compressed.withUnsafeMutableBufferPointer { target in
         stream.next_in = source.baseAddress
         stream.avail_in = uInt(source.count)
         stream.next_out = target.baseAddress
@@ -29,6 +29,6 @@ enum Deflation {
       }
     }
     guard status == Z_STREAM_END else { throw Failed() }
-    return Array(packed.prefix(room - Int(stream.avail_out)))
+    return Array(compressed.prefix(capacity - Int(stream.avail_out)))
   }
 }

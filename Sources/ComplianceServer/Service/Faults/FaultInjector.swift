@@ -10,7 +10,7 @@ internal import SystemPackage
 final class FaultInjector: Sendable {
   /// A fault that happened.
   struct Served: Sendable {
-    /// The number of this event, counted from 1 over all faults.
+    /// The number of this occurrence, counted from 1 over all faults.
     let number: Int
     let at: Date
     let fault: String
@@ -28,7 +28,7 @@ final class FaultInjector: Sendable {
 
   struct Record: Sendable {
     let counts: [Count]
-    /// The latest events, oldest first.
+    /// The latest occurrences of faults, oldest first.
     let served: [Served]
   }
 
@@ -46,7 +46,7 @@ final class FaultInjector: Sendable {
     var served: [Served] = []
   }
 
-  /// At most this many served faults are kept in the record.
+  /// The largest number of occurrences in the record.
   private static let servedMax = 10_000
 
   let plan: FaultPlan
@@ -86,7 +86,7 @@ final class FaultInjector: Sendable {
   }
 
   /// Records that a fault happens now.
-  /// - Returns: whether it may happen: false if the fault has reached its `timesMax`.
+  /// - Returns: false if the fault has already happened `timesMax` times. Then it must not happen now.
   private func serve(_ due: DueFault, _ jobID: Int64?, _ exchange: Exchange? = nil) -> Bool {
     let isServed = state.withLock { state in
       guard state.counts[due.index] < due.fault.timesMax ?? .max else { return false }
@@ -106,7 +106,7 @@ final class FaultInjector: Sendable {
 
   /// Handles a request, with the faults that are due for it.
   /// - Throws: errors of `handle`, and `ConnectionCut`.
-  func answer(
+  func respond(
     _ point: Fault.Point, _ exchange: Exchange, _ handle: () async throws -> Response
   ) async throws -> Response {
     let due = due(at: point)
@@ -114,15 +114,15 @@ final class FaultInjector: Sendable {
       switch due.fault.kind {
       case .latency(let time) where serve(due, exchange.facts.jobID, exchange):
         try await Task.sleep(for: time)
-      case .answer(let answer, let reset) where serve(due, exchange.facts.jobID, exchange):
-        if answer.status == 429 { exchange.exhaustRateLimit(for: reset ?? .seconds(60)) }
-        return try await changed(Response(status: .ok), answer, point, exchange)
+      case .respond(let change, let reset) where serve(due, exchange.facts.jobID, exchange):
+        if change.status == 429 { exchange.exhaustRateLimit(for: reset ?? .seconds(60)) }
+        return try await changed(Response(status: .ok), change, point, exchange)
       case .cut(.before) where serve(due, exchange.facts.jobID, exchange):
         throw exchange.cut()
       case .profile(let name) where serve(due, nil, exchange):
         exchange.note { $0.profile = WireProfile(rawValue: name) }
-      case .store(let part) where serve(due, exchange.facts.jobID, exchange):
-        exchange.note { $0.storedPart = part }
+      case .store(let fraction) where serve(due, exchange.facts.jobID, exchange):
+        exchange.note { $0.storedFraction = fraction }
       default: break
       }
     }
@@ -169,12 +169,12 @@ final class FaultInjector: Sendable {
     case .cut(.after):
       guard serve(due, jobID, exchange) else { break }
       return response.replacingBody(length: response.body.contentLength) { body, writer in
-        exchange.closeAfterAnswer()
+        exchange.closeAfterResponse()
         try await body.write(writer)
       }
-    case .truncate(let part) where response.status.kind == .successful && bytes > 0:
+    case .truncate(let fraction) where response.status.kind == .successful && bytes > 0:
       guard serve(due, jobID, exchange) else { break }
-      let left = Int(Double(bytes) * part)
+      let left = Int(Double(bytes) * fraction)
       return response.replacingBody(length: left) { body, writer in
         try await body.write(PartWriter(writer: writer, left: left))
         try await writer.finish(nil)
@@ -193,7 +193,7 @@ final class FaultInjector: Sendable {
   }
 
   private func changed(
-    _ response: Response, _ change: AnswerChange, _ point: Fault.Point, _ exchange: Exchange
+    _ response: Response, _ change: ResponseChange, _ point: Fault.Point, _ exchange: Exchange
   ) async throws -> Response {
     let now = Date.now
     let changed = try await change.applied(to: response, of: point, at: now)
@@ -203,7 +203,7 @@ final class FaultInjector: Sendable {
 
   // MARK: Jobs
 
-  /// The faults of processing one job.
+  /// The faults that happen while one job is processed.
   struct JobFaults: Sendable {
     var delay = Duration.zero
     /// The job's error, if a fault makes the job fail.
@@ -301,12 +301,12 @@ private struct CorruptingWriter: ResponseBodyWriter {
 
 extension FaultInjector? {
   /// Handles a request, with the faults that are due for it.
-  func answer(
+  func respond(
     _ endpoint: Endpoint, _ exchange: Exchange, _ handle: () async throws -> Response
   ) async throws -> Response {
     guard let self, let point = Fault.Point(rawValue: endpoint.rawValue) else {
       return try await handle()
     }
-    return try await self.answer(point, exchange, handle)
+    return try await self.respond(point, exchange, handle)
   }
 }

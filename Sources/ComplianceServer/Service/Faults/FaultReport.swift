@@ -23,7 +23,7 @@ struct FaultReport: Encodable {
   private let plan: String?
   private let seed: UInt64?
   private let faults: [Count]
-  /// The latest events, at most 10,000, oldest first.
+  /// The latest occurrences of faults, at most 10,000, oldest first.
   private let served: [Served]
 
   init(_ injector: FaultInjector?) {

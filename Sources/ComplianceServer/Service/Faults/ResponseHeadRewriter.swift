@@ -11,8 +11,8 @@ struct HeadChange: Sendable {
   }
 
   var headers: [Header] = []
-  var letterCase: AnswerChange.LetterCase?
-  var framing: AnswerChange.Framing?
+  var letterCase: ResponseChange.LetterCase?
+  var framing: ResponseChange.Framing?
 
   /// Adds another change, which takes precedence.
   mutating func add(_ other: HeadChange) {
@@ -48,7 +48,7 @@ final class ResponseHeadRewriter: ChannelOutboundHandler {
   typealias OutboundIn = IOData
   typealias OutboundOut = IOData
 
-  /// The change for the next block of bytes. That block is a head.
+  /// The change for the next buffer that is written. That buffer contains a response head.
   private var next: HeadChange?
 
   /// Changes the head that is written next.

@@ -23,7 +23,8 @@ struct ResultLineInserter {
     }
   }
 
-  /// Writes a copy with all lines. One added line follows each of the first lines.
+  /// Writes a copy of the result with the added lines. One line of each kind follows each of the first lines, until the
+  /// number of lines of that kind is reached.
   /// - Returns: the copy's length in bytes.
   /// - Throws: `Errno`.
   func write(to path: FilePath) throws -> Int64 {

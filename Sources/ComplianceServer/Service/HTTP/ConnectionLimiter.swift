@@ -13,24 +13,24 @@ final class ConnectionLimiter: ChannelDuplexHandler {
   typealias OutboundIn = HTTPServerResponsePart
   typealias OutboundOut = HTTPServerResponsePart
 
-  /// An event: the handler starts to read the body. A client that sent `Expect: 100-continue` waits for this.
+  /// An event: the handler starts to read the body. Then a client that sent `Expect: 100-continue` gets `100 Continue`.
   struct BodyRequested: Sendable {}
 
   /// An event: the connection closes after the current response.
-  struct CloseAfterAnswer: Sendable {}
+  struct CloseAfterResponse: Sendable {}
 
   /// An event: the head of the next response gets this change.
   struct HeadChangeRequested: Sendable {
     let change: HeadChange
   }
 
-  /// Why the server refuses what a client sent and closes the connection.
+  /// Why the server refuses a request, or closes the connection of a slow client.
   enum Refusal: String, Sendable {
     case slowHead = "slow_head"
     case slowReader = "slow_reader"
     case headTooLarge = "head_too_large"
     case malformed
-    /// HTTP/1.1 requires exactly one `Host`. If there are two, a proxy and a server may use different ones.
+    /// HTTP/1.1 requires exactly one `Host`. If there are two, a proxy and a server might use different ones.
     case host
   }
 
@@ -38,8 +38,8 @@ final class ConnectionLimiter: ChannelDuplexHandler {
   struct Shared: Sendable {
     let limits: ComplianceServer.ConnectionLimits
     let metrics: Metrics
-    /// Builds the response to a malformed request. Such a request reaches no handler.
-    let answer: @Sendable (Problem) -> PlainAnswer
+    /// Builds the response to a refused request. Such a request reaches no handler.
+    let response: @Sendable (Problem) -> PlainResponse
   }
 
   private enum CloseState {
@@ -57,7 +57,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
   private var headChange: HeadChange?
   private var pace: ConnectionPace
   private var closeState = CloseState.open
-  /// Whether further input is kept from the handlers.
+  /// Whether further input is dropped and not passed to the handlers.
   private var ignoresInput = false
   private var check: Scheduled<Void>?
   /// Whether the client waits for `100 Continue` before it sends the body.
@@ -83,8 +83,8 @@ final class ConnectionLimiter: ChannelDuplexHandler {
   func channelInactive(context: ChannelHandlerContext) {
     check?.cancel()
     shared.metrics.connectionEnded()
-    // Without this error, the handler would accept a part of the body as the whole body.
-    if pace.isReceiving { abortBody(.brokenOff, context) }
+    // Without this error, the handler would accept a part of the body as the complete body.
+    if pace.isReceiving { abortBody(.incompleteBody, context) }
     context.fireChannelInactive()
   }
 
@@ -96,7 +96,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
 
   private func checkLater(_ context: ChannelHandlerContext) {
     let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-    check = context.eventLoop.scheduleTask(in: ConnectionPace.checkTime(shared.limits)) {
+    check = context.eventLoop.scheduleTask(in: ConnectionPace.checkInterval(shared.limits)) {
       let (limiter, context) = bound.value
       limiter.checkPace(context)
     }
@@ -106,7 +106,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     guard context.channel.isActive else { return }
     let buffered = try? context.channel.syncOptions?.getOption(.bufferedWritableBytes)
     switch pace.verdict(at: .now(), bufferedBytes: buffered ?? 0) {
-    case .goOn: break
+    case .keepOpen: break
     case .slowHead: refuse(.slowHead, context)
     case .slowBody: abortBody(.tooSlow, context)
     case .slowReader:
@@ -150,7 +150,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     guard hosts.count == 1, !host.contains(where: { " \t,/\\@?#".contains($0) }) else {
       return false
     }
-    // If the target is a whole URL, its host takes precedence (RFC 9112, section 3.2.2).
+    // If the target is an absolute URL, its host takes precedence (RFC 9112, section 3.2.2).
     return head.uri.hasPrefix("/") || !head.uri.contains("://")
       || PublicURL.authority(of: head.uri).lowercased() == host.lowercased()
   }
@@ -163,7 +163,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
   func channelReadComplete(context: ChannelHandlerContext) {
     pace.readCompleted(at: .now())
     context.fireChannelReadComplete()
-    // In this state no handler calls `read`.
+    // While the connection lingers, no handler calls `read`.
     if case .lingering = closeState { context.read() }
   }
 
@@ -181,7 +181,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     case ByteToMessageDecoderError.dataReceivedInErrorState(_, let bytes):
       pace.bodyReceived(bytes.readableBytes)
     // The body ended too early: its framing is wrong, or the client closed the connection.
-    case _ where pace.isReceiving: abortBody(.brokenOff, context)
+    case _ where pace.isReceiving: abortBody(.incompleteBody, context)
     default: context.fireErrorCaught(error)
     }
   }
@@ -189,7 +189,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
   private func abortBody(_ problem: Problem, _ context: ChannelHandlerContext) {
     guard !ignoresInput else { return }
     ignoresInput = true
-    guard pace.unanswered > 0 else { return linger(context) }
+    guard pace.openRequests > 0 else { return linger(context) }
     // The handler that reads the body writes the response, with all usual headers.
     closeState = .afterResponse
     context.fireErrorCaught(problem)
@@ -199,19 +199,19 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     guard !ignoresInput else { return }
     ignoresInput = true
     closeState = .refusal(refusal)
-    if pace.unanswered == 0 { writeRefusal(refusal, context) }
+    if pace.openRequests == 0 { writeRefusal(refusal, context) }
   }
 
   private func writeRefusal(_ refusal: Refusal, _ context: ChannelHandlerContext) {
     shared.metrics.refused(refusal)
-    let answer = shared.answer(refusal.problem)
+    let response = shared.response(refusal.problem)
     var head = HTTPResponseHead(
-      version: .http1_1, status: .init(statusCode: answer.status.code),
-      headers: HTTPHeaders(answer.headers.map { ($0.name.rawName, $0.value) }))
+      version: .http1_1, status: .init(statusCode: response.status.code),
+      headers: HTTPHeaders(response.headers.map { ($0.name.rawName, $0.value) }))
     head.headers.replaceOrAdd(name: "connection", value: "close")
-    head.headers.replaceOrAdd(name: "content-length", value: "\(answer.bytes.readableBytes)")
+    head.headers.replaceOrAdd(name: "content-length", value: "\(response.bytes.readableBytes)")
     context.write(wrapOutboundOut(.head(head)), promise: nil)
-    context.write(wrapOutboundOut(.body(.byteBuffer(answer.bytes))), promise: nil)
+    context.write(wrapOutboundOut(.body(.byteBuffer(response.bytes))), promise: nil)
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
     linger(context)
   }
@@ -227,7 +227,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     }
     switch unwrapOutboundIn(data) {
     case .head(var head):
-      // The client may still send the body or not. So the beginning of the next request is unknown.
+      // The client might still send the body, so the server cannot know where the next request begins.
       if awaitsContinue, case .open = closeState { closeState = .afterResponse }
       if let change = headChange {
         headChange = nil
@@ -251,8 +251,8 @@ final class ConnectionLimiter: ChannelDuplexHandler {
       context.write(data, promise: promise)
     case .end:
       context.write(data, promise: promise)
-      pace.answered(at: .now())
-      guard pace.unanswered == 0 else { return }
+      pace.responseSent(at: .now())
+      guard pace.openRequests == 0 else { return }
       switch closeState {
       case .open, .lingering: break
       case .afterResponse:
@@ -267,7 +267,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?
   ) {
     switch event {
-    case is CloseAfterAnswer:
+    case is CloseAfterResponse:
       if case .open = closeState { closeState = .afterResponse }
       promise?.succeed()
     case let event as HeadChangeRequested:
@@ -275,7 +275,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
       headChange?.add(event.change)
       promise?.succeed()
     case is BodyRequested:
-      if awaitsContinue, case .open = closeState, pace.unanswered == 1 {
+      if awaitsContinue, case .open = closeState, pace.openRequests == 1 {
         awaitsContinue = false
         let head = HTTPResponseHead(version: .http1_1, status: .continue)
         context.writeAndFlush(wrapOutboundOut(.head(head)), promise: nil)
@@ -285,8 +285,8 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     }
   }
 
-  /// Closes the output side, then waits until the client closes the connection. If the server closes a connection with
-  /// unread input, the client can lose the response.
+  /// Closes the output side, then reads until the client closes the connection. If a server closes a connection while
+  /// input is unread, the client might not get the response.
   private func linger(_ context: ChannelHandlerContext) {
     if case .lingering = closeState { return }
     ignoresInput = true
@@ -301,7 +301,7 @@ extension ConnectionLimiter.Refusal {
   fileprivate var problem: Problem {
     switch self {
     case .slowHead, .slowReader:
-      Problem(kind: .requestTimeout, detail: "The whole request did not arrive in time.")
+      Problem(kind: .requestTimeout, detail: "The request did not arrive completely in time.")
     case .headTooLarge:
       Problem(kind: .headerFieldsTooLarge, detail: "The request line and headers are too large.")
     case .host:

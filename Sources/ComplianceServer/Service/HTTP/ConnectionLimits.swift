@@ -1,5 +1,5 @@
 extension ComplianceServer {
-  /// Limits on what one client can use. Each listening host of a server counts separately.
+  /// Limits on the connections of clients. They apply to each listen address separately.
   public struct ConnectionLimits: Sendable {
     /// The largest number of open connections. Further connections wait until one is closed.
     public var connectionsMax = 512

@@ -1,12 +1,12 @@
 internal import NIOCore
 
-/// Decides whether a client is fast enough. The caller reports each event and its time.
+/// Decides whether a client is fast enough. The caller reports each event, with its time where the time matters.
 ///
 /// Only the time in which the server waits for the client counts.
 struct ConnectionPace {
   enum Verdict: Equatable {
-    case goOn
-    /// The first request did not arrive in time.
+    case keepOpen
+    /// The head of the first request did not arrive in time.
     case slowHead
     /// No further request arrived in time.
     case idle
@@ -18,7 +18,7 @@ struct ConnectionPace {
 
   private let limits: ComplianceServer.ConnectionLimits
   /// The number of requests that have arrived, at least in part, and have no complete response yet.
-  private(set) var unanswered = 0
+  private(set) var openRequests = 0
   /// Whether the head of a request has arrived, but not its end.
   private(set) var isReceiving = false
   private var hasServed = false
@@ -34,7 +34,7 @@ struct ConnectionPace {
 
   private var sendBlockedSince: NIODeadline?
   private var sentBytes = 0
-  /// The number of bytes that the client had received at the last check that found it fast enough.
+  /// The number of bytes that the client had received at `sendBlockedSince`.
   private var receivedAtLastCheck = 0
 
   init(_ limits: ComplianceServer.ConnectionLimits, connected now: NIODeadline) {
@@ -42,8 +42,8 @@ struct ConnectionPace {
     quietSince = now
   }
 
-  /// The time between two calls of `verdict`.
-  static func checkTime(_ limits: ComplianceServer.ConnectionLimits) -> TimeAmount {
+  /// The time between two periodic calls of `verdict`.
+  static func checkInterval(_ limits: ComplianceServer.ConnectionLimits) -> TimeAmount {
     let least = min(limits.headTime, limits.idleTime, limits.paceTime, limits.restTime)
     return min(max(TimeAmount(least / 4), .milliseconds(1)), .seconds(1))
   }
@@ -51,7 +51,7 @@ struct ConnectionPace {
   // MARK: Events
 
   mutating func headReceived() {
-    unanswered += 1
+    openRequests += 1
     isReceiving = true
     receiveWaited = .zero
     receivedBytes = 0
@@ -64,7 +64,7 @@ struct ConnectionPace {
 
   mutating func requestReceived(at now: NIODeadline) {
     isReceiving = false
-    if unanswered == 0 { quietSince = now }
+    if openRequests == 0 { quietSince = now }
   }
 
   mutating func readRequested(at now: NIODeadline) {
@@ -78,10 +78,10 @@ struct ConnectionPace {
 
   mutating func bodySent(_ bytes: Int) { sentBytes += bytes }
 
-  mutating func answered(at now: NIODeadline) {
-    unanswered -= 1
+  mutating func responseSent(at now: NIODeadline) {
+    openRequests -= 1
     hasServed = true
-    if unanswered == 0 {
+    if openRequests == 0 {
       quietSince = now
       restBytes = 0
     }
@@ -97,23 +97,23 @@ struct ConnectionPace {
   // MARK: Verdict
 
   /// Whether further input belongs to a request that already has its response.
-  private var isRest: Bool { isOver || unanswered == 0 && isReceiving }
+  private var isRest: Bool { isOver || openRequests == 0 && isReceiving }
 
-  /// Returns whether the connection may continue.
+  /// Returns whether the connection may stay open; if not, why.
   /// - Parameter bufferedBytes: how many of the written bytes are still in the server's memory.
   mutating func verdict(at now: NIODeadline, bufferedBytes: Int) -> Verdict {
     if isReadingSlowly(at: now, bufferedBytes) { return .slowReader }
     if isRest {
       return restBytes > limits.restBytesMax || now - quietSince >= TimeAmount(limits.restTime)
-        ? .restTooLong : .goOn
+        ? .restTooLong : .keepOpen
     }
-    if unanswered == 0 {
+    if openRequests == 0 {
       guard hasServed else {
-        return now - quietSince >= TimeAmount(limits.headTime) ? .slowHead : .goOn
+        return now - quietSince >= TimeAmount(limits.headTime) ? .slowHead : .keepOpen
       }
-      return now - quietSince >= TimeAmount(limits.idleTime) ? .idle : .goOn
+      return now - quietSince >= TimeAmount(limits.idleTime) ? .idle : .keepOpen
     }
-    return isReceiving && isSendingSlowly(at: now) ? .slowBody : .goOn
+    return isReceiving && isSendingSlowly(at: now) ? .slowBody : .keepOpen
   }
 
   private mutating func isSendingSlowly(at now: NIODeadline) -> Bool {

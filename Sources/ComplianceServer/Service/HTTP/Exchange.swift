@@ -14,7 +14,7 @@ final class Exchange: Sendable {
     /// The profile that a fault plan gives the job, instead of the service's default.
     var profile: WireProfile?
     /// The fraction of the upload that is stored because of a fault plan; nil means all.
-    var storedPart: Double?
+    var storedFraction: Double?
     /// The names of the faults that were served.
     var faults: [String] = []
     var bytesReceived = 0
@@ -38,10 +38,10 @@ final class Exchange: Sendable {
     return ConnectionCut()
   }
 
-  /// Closes the connection after the current response. The head of the response is already sent, without
-  /// `Connection: close`.
-  func closeAfterAnswer() {
-    channel.triggerUserOutboundEvent(ConnectionLimiter.CloseAfterAnswer(), promise: nil)
+  /// Closes the connection after the current response. Call this after the head of the response is sent. Otherwise the
+  /// head would contain `Connection: close`.
+  func closeAfterResponse() {
+    channel.triggerUserOutboundEvent(ConnectionLimiter.CloseAfterResponse(), promise: nil)
   }
 
   /// Changes the head of the next response.
@@ -54,7 +54,7 @@ final class Exchange: Sendable {
 
   /// Returns how many of an upload's bytes are stored: fewer than `bytes` only because of a fault plan.
   func stored(_ bytes: Int64) -> Int64 {
-    facts.storedPart.map { Int64(Double(bytes) * $0) } ?? bytes
+    facts.storedFraction.map { Int64(Double(bytes) * $0) } ?? bytes
   }
 
   /// Sets the rate limit headers of the response: no request is left until `time` has passed.
@@ -66,7 +66,7 @@ final class Exchange: Sendable {
     }
   }
 
-  /// Sends `100 Continue` if the client sends the body only after that.
+  /// Sends `100 Continue` if the client waits for it before it sends the body.
   func requestBody() {
     channel.triggerUserOutboundEvent(ConnectionLimiter.BodyRequested(), promise: nil)
   }
@@ -86,7 +86,7 @@ struct Call: Sendable {
 }
 
 extension Request {
-  /// Whether a body follows, even an empty one. A request without both headers has no body (RFC 9112, section 6.3).
+  /// Whether a body follows, even an empty one. A request with neither header has no body (RFC 9112, section 6.3).
   var announcesBody: Bool {
     headers[.contentLength] != nil || headers[.transferEncoding] != nil
   }

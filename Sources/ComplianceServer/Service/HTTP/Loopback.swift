@@ -9,8 +9,8 @@ func isLoopback(host: some StringProtocol) -> Bool {
     && parts.allSatisfy { (1...3).contains($0.utf8.count) && UInt8($0) != nil }
 }
 
-/// Whether the host in the authority of a request, such as `127.0.0.1:8080`, is a loopback host. An empty text is not
-/// loopback.
+/// Whether the host in the authority of a request, such as `127.0.0.1:8080`, is a loopback host. An empty string is
+/// not a loopback host.
 func isLoopback(authority: some StringProtocol) -> Bool {
   guard let match = String(authority).wholeMatch(of: /(\[[^\]]*\]|[^:]*)(?::[0-9]*)?/) else {
     return false

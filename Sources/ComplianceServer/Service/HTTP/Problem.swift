@@ -49,7 +49,7 @@ extension Problem {
   static func tooLarge(_ bytesMax: Int) -> Problem {
     Problem(
       kind: .payloadTooLarge,
-      detail: "The body is larger than \(bytesMax) bytes. Split it over several jobs.")
+      detail: "The body is larger than \(bytesMax) bytes. Split a large upload into several jobs.")
   }
 
   static var tooManyRequests: Problem {
@@ -63,7 +63,7 @@ extension Problem {
     Problem(kind: .requestTimeout, detail: "The body arrived too slowly.")
   }
 
-  static var brokenOff: Problem {
+  static var incompleteBody: Problem {
     .invalid(nil, nil, "The body ended too early.")
   }
 
@@ -134,27 +134,27 @@ extension Problem {
     let message: String
   }
 
-  var response: Response { answer.response }
+  var response: Response { plainResponse.response }
 
-  var answer: PlainAnswer {
+  var plainResponse: PlainResponse {
     let body = Body(
       type: kind.type, title: kind.title, detail: detail,
       status: kind.status.code, parameter: parameter, value: value,
       resource_type: jobID.map { _ in "compliance_job" }, resource_id: jobID,
       errors: kind == .invalidRequest ? [mistake] : nil)
-    var answer = PlainAnswer.json(
+    var response = PlainResponse.json(
       body, status: kind.status, mediaType: "application/problem+json")
     switch kind {
-    case .unauthorized: answer.headers[.wwwAuthenticate] = challenge
-    case .serviceUnavailable: answer.headers[.retryAfter] = "1"
+    case .unauthorized: response.headers[.wwwAuthenticate] = challenge
+    case .serviceUnavailable: response.headers[.retryAfter] = "1"
     case .methodNotAllowed:
-      answer.headers[.allow] = allowedMethods.map(\.rawValue).joined(separator: ", ")
+      response.headers[.allow] = allowedMethods.map(\.rawValue).joined(separator: ", ")
     case .invalidRequest, .notAuthorizedForResource, .resourceNotFound, .notFound, .conflict,
       .payloadTooLarge, .unsupportedMediaType, .requestTimeout, .headerFieldsTooLarge,
       .tooManyRequests, .internalError:
       break
     }
-    return answer
+    return response
   }
 
   private var mistake: Mistake {

@@ -3,7 +3,8 @@ internal import Hummingbird
 internal import Logging
 internal import PostgreSQL
 
-/// Converts every error that a handler throws to a problem. Without this, the response would be an empty 500.
+/// Converts the errors of handlers into problem responses, except `ConnectionCut`. Otherwise an unexpected error would
+/// be a 500 without a body.
 struct ProblemMiddleware: RouterMiddleware {
   typealias Context = ServiceContext
 
@@ -21,7 +22,7 @@ struct ProblemMiddleware: RouterMiddleware {
     } catch {
       response = problem(for: error, of: request).response
     }
-    // A response to HEAD has no body. A client would read the body as the beginning of the next response.
+    // A response to HEAD must have no body, because a client would read it as the beginning of the next response.
     return request.method == .head ? response.createHeadResponse() : response
   }
 

@@ -4,7 +4,7 @@
 /// lower case, and the scheme's default port is removed. Slashes at the end are removed, too. A path is a prefix that a
 /// proxy removes before it forwards a request.
 public struct PublicURL: Sendable, Hashable {
-  /// The reason why a text is not such a URL.
+  /// The reason why a string is not a valid public URL.
   public struct Malformed: Error, Sendable, CustomStringConvertible {
     public let description: String
   }

@@ -1,12 +1,12 @@
 internal import Foundation
 internal import Hummingbird
 
-/// The query parameters of a request. Each may appear once. Unknown parameters are refused.
+/// The query parameters of a request. Each may appear at most once. Unknown parameters are refused.
 struct QueryParameters {
   private let values: [String: String]
 
   /// Parses the query of a request.
-  /// - Throws: a 400 problem that names the parameter.
+  /// - Throws: a 400 problem for an unknown or repeated parameter, or for text that is not percent-encoded UTF-8.
   init(_ request: Request, allowed: Set<String>) throws {
     var values: [String: String] = [:]
     for pair in (request.uri.query ?? "").split(separator: "&") {
@@ -31,9 +31,7 @@ struct QueryParameters {
   subscript(name: String) -> String? { values[name] }
 
   func required(_ name: String) throws -> String {
-    guard let value = values[name] else {
-      throw Problem.invalid(name, nil, "The `\(name)` query parameter is required")
-    }
+    guard let value = values[name] else { throw missing(name) }
     return value
   }
 
@@ -48,5 +46,17 @@ struct QueryParameters {
         name, value, "The `\(name)` query parameter value [\(value)] is not one of [\(choices)]")
     }
     return choice
+  }
+
+  /// The value of a required parameter that has a fixed list of values.
+  func requiredOneOf<Choice: RawRepresentable<String>>(
+    _ choices: [Choice], _ name: String
+  ) throws -> Choice {
+    if let choice = try oneOf(choices, name) { return choice }
+    throw missing(name)
+  }
+
+  private func missing(_ name: String) -> Problem {
+    .invalid(name, nil, "The `\(name)` query parameter is required")
   }
 }

@@ -82,7 +82,7 @@ extension RateLimits.ClockReading {
       sinceEpoch: .seconds(Date.now.timeIntervalSince1970), running: origin.duration(to: .now))
   }
 
-  /// An arbitrary origin: only differences matter.
+  /// An arbitrary origin, because only differences matter.
   private static let origin = ContinuousClock.now
 }
 

@@ -32,7 +32,7 @@ struct Routes: Sendable {
         return description.response
       }
     }
-    // The API had no cancel endpoint while it used Google Cloud Storage.
+    // The gcs profile has no cancel endpoint, because the API had none while it used Google Cloud Storage.
     if profile == .native { routes.append(onJob(.delete, job, .cancel, jobs.cancel)) }
     for page in OperatorPages.Page.allCases {
       routes += [HTTPRequest.Method.get, .head].map { method in
@@ -52,7 +52,7 @@ struct Routes: Sendable {
     Route(method, path) { request, context in
       context.exchange.note { $0.endpoint = endpoint }
       let call = try admit(request, to: endpoint, context.exchange)
-      return try await faults.answer(endpoint, context.exchange) { try await handler(call) }
+      return try await faults.respond(endpoint, context.exchange) { try await handler(call) }
     }
   }
 
@@ -65,7 +65,7 @@ struct Routes: Sendable {
       let call = try admit(request, to: endpoint, context.exchange)
       let id = try Self.jobID(context.parameters)
       context.exchange.note { $0.jobID = id }
-      return try await faults.answer(endpoint, context.exchange) { try await handler(call, id) }
+      return try await faults.respond(endpoint, context.exchange) { try await handler(call, id) }
     }
   }
 

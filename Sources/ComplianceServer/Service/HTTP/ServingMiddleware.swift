@@ -21,7 +21,7 @@ struct ServingMiddleware: RouterMiddleware {
     metrics.requestBegan()
     let exchange = context.exchange
     let remote = exchange.remoteAddress
-    let ending = Ending { status in
+    let requestEnd = RequestEnd { status in
       let facts = exchange.facts
       let seconds = (ContinuousClock.now - began) / .seconds(1)
       metrics.requestEnded(facts, status: status, seconds: seconds)
@@ -31,7 +31,7 @@ struct ServingMiddleware: RouterMiddleware {
     do {
       response = try await next(request, context)
     } catch {
-      ending.happened(status: 0)
+      requestEnd.happened(status: 0)
       throw error
     }
     response.headers.append(contentsOf: headers)
@@ -43,7 +43,7 @@ struct ServingMiddleware: RouterMiddleware {
     let status = response.status.code
     let body = response.body
     response.body = ResponseBody(contentLength: body.contentLength) { writer in
-      defer { ending.happened(status: status) }
+      defer { requestEnd.happened(status: status) }
       try await body.write(CountingWriter(writer: writer, exchange: exchange))
     }
     return response
@@ -51,7 +51,7 @@ struct ServingMiddleware: RouterMiddleware {
 }
 
 /// Reports the end of a request exactly once, even if the response cannot be sent.
-private final class Ending: Sendable {
+private final class RequestEnd: Sendable {
   /// The status of a request if the client disconnected before the response could be sent.
   private static let clientDisconnected = 499
 

@@ -19,7 +19,7 @@ struct ByteEndpoints: Sendable {
     let job = try await authorize(.upload, query, call.app, id)
     guard job.status == .created else { throw Self.alreadyUploaded(job) }
     try Self.requirePlainBytes(request.headers)
-    // Without this check, a part would be stored as the whole upload (RFC 9110, section 14.5).
+    // Without this check, a part of an upload would be stored as the complete upload (RFC 9110, section 14.5).
     if let range = request.headers[.contentRange] {
       throw Problem.invalid(
         "Content-Range", range, "Send the upload in one piece, without Content-Range.")
@@ -42,7 +42,7 @@ struct ByteEndpoints: Sendable {
     }
     processor.wake()
     await gate?(.uploadCommitted(jobID: String(id)))
-    return .json(JobAnswer(data: JobBody(job: submitted, fields: fields, urls: urls)))
+    return .json(JobResponse(data: JobBody(job: submitted, fields: fields, urls: urls)))
   }
 
   func download(_ call: Call, _ id: Int64) async throws -> Response {
@@ -55,13 +55,13 @@ struct ByteEndpoints: Sendable {
   }
 
   /// Returns the job if the query's token permits the operation.
-  /// - Throws: 400 without a token; 404 for a job of another App; 403 for a token that does not permit this
-  ///   operation on this job now.
+  /// - Throws: a 400 problem without a token; 404 if the App has no native job with this ID; 403 for a token that does
+  ///   not permit this operation on this job now.
   private func authorize(
     _ operation: SignedURLs.Operation, _ query: QueryParameters, _ app: AppID, _ id: Int64
   ) async throws -> Job {
     let token = try query.required("token")
-    // Jobs of the gcs profile use the storage host for uploads and downloads.
+    // A job of the gcs profile is unknown here, because its uploads and downloads use the storage host.
     guard let job = try await store.job(id, of: app), job.profile == .native else {
       throw Problem.unknownJob("\(id)")
     }
@@ -73,7 +73,7 @@ struct ByteEndpoints: Sendable {
     switch job.status {
     case .created, .inProgress, .complete, .failed:
       Problem.conflict(
-        "The job is \(job.status.rawValue). It accepts one upload, only while it is created. "
+        "The job is \(job.status.rawValue). A job accepts an upload only in the status created. "
           + "Create a new job.")
     case .expired:
       Problem.forbidden(job.id, "The job has expired. Create a new job.")
@@ -88,7 +88,7 @@ struct ByteEndpoints: Sendable {
     else {
       throw Problem(
         kind: .unsupportedMediaType,
-        detail: "Send the IDs as text/plain or application/octet-stream, not encoded.")
+        detail: "Send the IDs as text/plain or application/octet-stream, without Content-Encoding.")
     }
   }
 }

@@ -6,14 +6,14 @@ internal import NIOCore
 struct CreateRequest {
   let type: JobType
   let name: String?
-  /// Whether the upload may be resumable.
+  /// Whether the client asks for a resumable upload.
   let isResumable: Bool
 
   static let bytesMax = 64 * 1024
   static let nameCharactersMax = 64
 
   /// Reads the body of a request.
-  /// - Throws: a 400 problem that names the wrong member; 413 for a body over `bytesMax`.
+  /// - Throws: a 400 problem for a wrong body; 413 for a body over `bytesMax`.
   init(_ call: Call, profile: WireProfile) async throws {
     let bytes: ByteBuffer
     call.exchange.requestBody()
@@ -31,7 +31,7 @@ struct CreateRequest {
   }
 
   private init(_ members: [String: any Sendable], _ profile: WireProfile) throws {
-    // The members are sorted: without an order, the same request could get different messages.
+    // The members are sorted, so that the same request always gets the same message.
     for member in members.keys.sorted() {
       switch member {
       case "type", "name", "resumable": continue
@@ -51,7 +51,7 @@ struct CreateRequest {
     self.type = type
     name = try members["name"].map(Self.name)
     isResumable = try members["resumable"].map(Self.isResumable) ?? false
-    // `false` is accepted: some clients always send it.
+    // `false` is accepted, because some clients always send it.
     guard !isResumable || profile == .gcs else {
       throw Problem.invalid(
         "resumable", "true", "$.resumable: resumable uploads are not supported, leave resumable out"

@@ -10,9 +10,10 @@ enum JobType: String, Sendable, CaseIterable, ColumnDecodable {
 /// The status of a job: `created → in_progress → complete`. `created` and `in_progress` can also become `failed`.
 /// `created` can also become `expired`.
 enum JobStatus: String, Sendable, CaseIterable, ColumnDecodable {
-  /// The job waits for its upload. It occupies the App's slot for its type.
+  /// The job waits for its upload. It occupies the App's slot: an App can have only one `created` or `in_progress` job
+  /// of each type.
   case created
-  /// The upload is stored, and the job waits for processing or is being processed. The job also occupies the slot.
+  /// The upload is stored, and the job waits for processing or is being processed. The job still occupies the slot.
   case inProgress = "in_progress"
   case complete
   case failed
@@ -46,14 +47,14 @@ struct Job: Sendable {
   let name: String?
   let error: String?
   let profile: WireProfile
-  /// Whether the job's upload may be resumable; only in the gcs profile.
+  /// Whether the upload URL starts a resumable upload; only in the gcs profile.
   let isResumable: Bool
   let createdAt: String
   let uploadExpiresAt: String
   let downloadExpiresAt: String
   /// Whether the job still accepts its upload, by the database's clock when the row was read.
   let uploadIsOpen: Bool
-  /// Whether the result can still be downloaded, by the same clock.
+  /// Whether the result can still be downloaded, by the database's clock when the row was read.
   let downloadIsOpen: Bool
   let submissionFile: String?
   let resultFile: String?

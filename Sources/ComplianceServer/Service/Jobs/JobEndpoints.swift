@@ -6,7 +6,7 @@ struct JobEndpoints: Sendable {
   let urls: JobURLs
   let spool: Spool
   let processor: JobProcessor
-  /// The profile of new jobs.
+  /// The profile of new jobs, unless a fault plan gives another one.
   let profile: WireProfile
   let gate: ComplianceServer.Gate?
 
@@ -21,30 +21,27 @@ struct JobEndpoints: Sendable {
         for: call.app)
     else {
       throw Problem.conflict(
-        "There is an active job of type \(create.type.rawValue). Only one can be created or "
-          + "in_progress at a time. Wait until it finishes, or cancel it.")
+        "There is an active job of type \(create.type.rawValue). Only one job of a type can have the "
+          + "status created or in_progress at a time. Wait until it finishes, or cancel it.")
     }
     call.exchange.note { $0.jobID = job.id }
     await gate?(.createCommitted(jobID: String(job.id)))
-    return .json(JobAnswer(data: JobBody(job: job, fields: fields, urls: urls)))
+    return .json(JobResponse(data: JobBody(job: job, fields: fields, urls: urls)))
   }
 
   func list(_ call: Call) async throws -> Response {
     let query = try QueryParameters(call.request, allowed: ["type", "status", JobField.parameter])
     let fields = try JobField.selected(by: query)
-    _ = try query.required("type")
-    guard let type = try query.oneOf(JobType.allCases, "type") else {
-      return .json(JobListAnswer([]))
-    }
+    let type = try query.requiredOneOf(JobType.allCases, "type")
     let status = try query.oneOf(JobStatus.filters, "status")
     let jobs = try await store.list(type, status, of: call.app)
-    return .json(JobListAnswer(jobs.map { JobBody(job: $0, fields: fields, urls: urls) }))
+    return .json(JobListResponse(jobs.map { JobBody(job: $0, fields: fields, urls: urls) }))
   }
 
   func show(_ call: Call, _ id: Int64) async throws -> Response {
     let fields = try fields(of: call.request)
     guard let job = try await store.job(id, of: call.app) else { throw Problem.unknownJob("\(id)") }
-    return .json(JobAnswer(data: JobBody(job: job, fields: fields, urls: urls)))
+    return .json(JobResponse(data: JobBody(job: job, fields: fields, urls: urls)))
   }
 
   func cancel(_ call: Call, _ id: Int64) async throws -> Response {
@@ -54,12 +51,12 @@ struct JobEndpoints: Sendable {
         throw Problem.unknownJob("\(id)")
       }
       throw Problem.conflict(
-        "The job is \(job.status.rawValue). Only a job that is created or in_progress can be "
-          + "cancelled.")
+        "The job is \(job.status.rawValue). Only a job with the status created or in_progress can "
+          + "be cancelled.")
     }
     processor.stop(id)
     if let submission = job.submissionFile { await spool.remove(submission) }
-    return .json(JobAnswer(data: JobBody(job: job, fields: fields, urls: urls)))
+    return .json(JobResponse(data: JobBody(job: job, fields: fields, urls: urls)))
   }
 
   private func fields(of request: Request) throws -> [JobField] {

@@ -37,7 +37,8 @@ enum JobField: String, CodingKey, CaseIterable {
 
 /// The JSON of a job.
 ///
-/// `name` is left out if the job has none. `error` cannot be selected: a failed job always has it.
+/// `name` is left out if the job has none. A client cannot select `error`, because a failed job
+/// always has it.
 struct JobBody: Encodable {
   let job: Job
   let fields: [JobField]
@@ -71,12 +72,12 @@ struct JobBody: Encodable {
 }
 
 /// The response of every endpoint for one job.
-struct JobAnswer: Encodable {
+struct JobResponse: Encodable {
   let data: JobBody
 }
 
 /// The response of the list endpoint. An empty list has no `data`.
-struct JobListAnswer: Encodable {
+struct JobListResponse: Encodable {
   struct Meta: Encodable {
     let result_count: Int
   }

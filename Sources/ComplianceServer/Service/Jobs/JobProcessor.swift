@@ -23,7 +23,7 @@ final class JobProcessor: Service {
   private let running = Mutex<[Int64: RunningJob]>([:])
 
   private struct RunningJob {
-    /// The signal to stop the processing: call `finish`.
+    /// Call `finish` to stop the processing.
     let stop: AsyncStream<Never>.Continuation
     /// From 0 to 1.
     var progress = 0.0
@@ -65,7 +65,7 @@ final class JobProcessor: Service {
     await cancelWhenGracefulShutdown {
       await withDiscardingTaskGroup { group in
         for await _ in self.wakeUps {
-          for job in await self.waitingJobs() {
+          for job in await self.jobsInProgress() {
             guard let stopped = self.begin(job.id) else { continue }
             group.addTask { await self.run(job, until: stopped) }
           }
@@ -74,7 +74,7 @@ final class JobProcessor: Service {
     }
   }
 
-  private func waitingJobs() async -> [Job] {
+  private func jobsInProgress() async -> [Job] {
     do {
       return try await store.inProgress()
     } catch {
@@ -107,7 +107,7 @@ final class JobProcessor: Service {
     }
     running.withLock { _ = $0.removeValue(forKey: job.id) }
     await gate?(.processed(jobID: String(job.id)))
-    // A job that waits for the database is processed again after the next sweep.
+    // If the database was not available, the next sweep wakes the processor.
     if isOver { wake() }
   }
 
@@ -184,7 +184,8 @@ private struct InjectedFailure: Error {
 }
 
 extension PostgreSQLError {
-  /// Whether a retry on another connection may succeed: the server is not available, or has too many connections.
+  /// Whether a retry on another connection might succeed, because the server was not available or had too many
+  /// connections.
   fileprivate var isRetryable: Bool {
     isTemporary && (state?.conditionClass != "53" || state == .tooManyConnections)
   }

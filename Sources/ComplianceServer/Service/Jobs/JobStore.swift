@@ -1,7 +1,7 @@
 internal import PostgreSQL
 
-/// The jobs in the database. Each change is one statement with a condition on the status. So a crash leaves the whole
-/// change or nothing, and only one of two concurrent requests can make the change.
+/// The jobs in the database. Each change is one statement with a condition on the status. So a crash leaves all of
+/// the change or nothing, and only one of two concurrent requests can make the change.
 struct JobStore: Sendable {
   struct Lifetimes: Sendable {
     let upload: Duration
@@ -49,7 +49,7 @@ struct JobStore: Sendable {
     ).first
   }
 
-  /// The App's jobs of this type and status, newest first.
+  /// The App's jobs of this type and status, newest first. A nil status means all statuses.
   func list(_ type: JobType, _ status: JobStatus?, of app: AppID) async throws -> [Job] {
     try await expireUnused()
     return try await jobs(
@@ -71,13 +71,14 @@ struct JobStore: Sendable {
     ).first
   }
 
-  /// Reads the job of a storage URL. There is no App, because the URL is the only credential.
-  func storedJob(_ id: Int64) async throws -> Job? {
+  /// Reads the job of a storage URL. The job of any App is returned, because the URL is the only credential.
+  /// - Returns: nil for an unknown job and for a job of the native profile.
+  func storageJob(_ id: Int64) async throws -> Job? {
     try await expireUnused()
     return try await jobs([id]).first { $0.profile == .gcs }
   }
 
-  /// Whether a job of the gcs profile may still be uploaded or downloaded.
+  /// Whether a job of the gcs profile still needs the storage host, for its upload or its result.
   func hasStorageJobs() async throws -> Bool {
     let result = try await pool.withConnection {
       try await $0.query(
@@ -187,7 +188,7 @@ struct JobStore: Sendable {
       .map { Count(type: $0.0, status: $0.1, count: $0.2) }
   }
 
-  /// The current rows of these jobs. Unknown IDs are left out.
+  /// Reads the jobs with the given IDs. Unknown IDs are left out.
   func jobs(_ ids: [Int64]) async throws -> [Job] {
     try await jobs(
       "SELECT \(Self.columns) FROM compliance.jobs WHERE id = ANY(\(ids)::bigint[])")
@@ -195,9 +196,9 @@ struct JobStore: Sendable {
 
   /// Expires the jobs that did not get their upload in time. This frees their slots.
   ///
-  /// A resumable upload that began in time may continue while its session is valid. A session without a new part for
-  /// the time that a whole upload may take counts as abandoned. Every endpoint calls this first. Otherwise a client
-  /// could see an expired job as `created`.
+  /// A job does not expire while a resumable upload, which began in time, continues. An upload session counts as
+  /// abandoned if it receives no part during a time as long as the job's upload lifetime. Every function that reads or
+  /// changes jobs for a client calls this function first. Otherwise a client could see an expired job as `created`.
   func expireUnused() async throws {
     _ = try await pool.withConnection {
       try await $0.execute(

@@ -1,6 +1,6 @@
 internal import PostgreSQL
 
-/// The reason why the platform requires an action on an ID. A post may have several reasons. The lowest raw value takes
+/// The reason why the platform requires an action on an ID. A post can have several reasons. The lowest raw value takes
 /// precedence.
 enum Verdict: Int32, Sendable {
   case deleted = 1
@@ -23,14 +23,15 @@ struct PlatformEvent {
 
 /// The query that derives compliance events from the platform's state. No other code does this.
 ///
-/// The database sends only the rows that have an event, sorted by ID, in COPY's binary format. This process joins the
-/// IDs and formats the result lines, because PostgreSQL would need several times as long.
+/// The database sends only the rows that can have an event, sorted by ID, in COPY's binary format. The service
+/// itself merges these rows with the submitted IDs and formats the result lines, because PostgreSQL would need several
+/// times as long.
 struct PlatformEvents {
   let type: JobType
-  /// Whether edits are events.
+  /// Whether an edit of a post is an event.
   let knowsEdits: Bool
 
-  /// The IDs to read events for.
+  /// The IDs whose events are read.
   enum IDSelection {
     /// A list of IDs that is short enough to look up each one.
     case ids([Int64])
@@ -38,8 +39,8 @@ struct PlatformEvents {
     case range(ClosedRange<Int64>)
   }
 
-  /// A `COPY` statement for (id, created_at, verdict, since), sorted by ID. An ID with several verdicts has several
-  /// consecutive rows.
+  /// A `COPY` statement for (id, created_at, verdict, since), sorted by ID. A post has up to two consecutive rows: one
+  /// for its own verdict, one for its author's.
   func copySQL(_ selection: IDSelection) -> SQL {
     switch type {
     case .tweets:

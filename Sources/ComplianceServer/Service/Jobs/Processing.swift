@@ -3,8 +3,8 @@ internal import PostgreSQL
 internal import SystemPackage
 internal import _NIOFileSystem
 
-/// Writes the result of one submission: merges its sorted IDs with the platform's events in the same order. Only a few
-/// blocks of IDs and of events are in memory at a time.
+/// Writes the result of one submission: merges its sorted IDs with the platform's events in the same order. At most
+/// `idsInMemoryMax` IDs and a few blocks of events are in memory at a time.
 struct Processing: Sendable {
   let database: Database
   let spool: Spool
@@ -76,8 +76,6 @@ struct Processing: Sendable {
       stream: try ids.stream(),
       lines: ResultLines(type: job.type, profile: job.profile, vocabulary: vocabulary))
     try await database.withConnection(as: "compliance-server: processing") { connection in
-      // JIT compilation of this query takes longer than it saves.
-      try await connection.execute("SET jit = off")
       try await connection.execute("SET work_mem = '64MB'")
       try await connection.withCopyOut(sql) { blocks in
         for try await block in blocks {
@@ -102,8 +100,8 @@ private struct Merge {
   private var lines: ResultLines
   private var rows = PlatformEventRows()
   private var bytes: [UInt8] = []
-  /// The event of the latest ID that has the highest precedence so far. More events of this ID may follow.
-  private var newest: PlatformEvent?
+  /// The event with the highest precedence of the last ID. More events of this ID might follow.
+  private var pending: PlatformEvent?
   /// Whether all submitted IDs are processed.
   private(set) var isComplete = false
 
@@ -112,16 +110,16 @@ private struct Merge {
     self.lines = lines
   }
 
-  var last: Int64? { newest?.id }
+  var last: Int64? { pending?.id }
 
   mutating func take(_ block: [UInt8]) throws {
     var rows = rows
     try rows.read(block) { event in
-      if let newest, newest.id == event.id {
-        if event.verdict.rawValue < newest.verdict.rawValue { self.newest = event }
+      if let pending, pending.id == event.id {
+        if event.verdict.rawValue < pending.verdict.rawValue { self.pending = event }
       } else {
-        try writeNewest()
-        newest = event
+        try writePending()
+        pending = event
       }
     }
     self.rows = rows
@@ -129,14 +127,14 @@ private struct Merge {
 
   /// Writes the remaining lines. Call this after the last event.
   mutating func finish() throws {
-    try writeNewest()
+    try writePending()
     lines.finish(to: &bytes)
   }
 
-  /// Writes the result line of the latest ID. Call this after all events of that ID.
-  private mutating func writeNewest() throws {
-    guard let event = newest, !isComplete else { return }
-    newest = nil
+  /// Writes the result line of the last ID. Call this after all events of that ID.
+  private mutating func writePending() throws {
+    guard let event = pending, !isComplete else { return }
+    pending = nil
     switch try stream.skip(to: event.id) {
     case true?: lines.append(event, to: &bytes)
     case false?: break

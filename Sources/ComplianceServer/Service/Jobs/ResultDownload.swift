@@ -40,8 +40,8 @@ struct ResultDownload {
     case unsatisfiable
   }
 
-  /// Returns the range that the request asks for. An invalid range and a list of several ranges are ignored, as the RFC
-  /// allows.
+  /// Returns the range that the request asks for. An invalid range and a list of several ranges are ignored, as RFC
+  /// 9110 allows.
   private func range(of request: Request) -> RequestedRange {
     guard let text = request.headers[.range], text.hasPrefix("bytes="),
       request.headers[.ifRange] ?? entityTag == entityTag
@@ -53,7 +53,8 @@ struct ResultDownload {
     switch (Int64(ends[0]), Int64(ends[1])) {
     case (let first?, let last?):
       guard first <= last else { return .whole }
-      return first < bytes ? .part(first..<min(last + 1, bytes)) : .unsatisfiable
+      // The last byte can be any number, up to the largest that an integer holds.
+      return first < bytes ? .part(first..<min(last, bytes - 1) + 1) : .unsatisfiable
     case (let first?, nil) where ends[1].isEmpty:
       return first < bytes ? .part(first..<bytes) : .unsatisfiable
     case (nil, let suffix?) where ends[0].isEmpty:

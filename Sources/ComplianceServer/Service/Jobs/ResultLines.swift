@@ -5,12 +5,12 @@ struct ResultLines {
   let vocabulary: ResultVocabulary
 
   /// The events that are held back to shuffle the lines of a gcs result. An event stays here until a later event
-  /// replaces it. The order of the lines depends only on the IDs, so it is the same in every run.
+  /// replaces it. The order of the lines depends only on the IDs, so the same IDs always give the same order.
   private var waiting: [PlatformEvent] = []
   private static let waitingMax = 8192
 
-  /// The number of lines in the current shard. A real gcs result consists of shards with an empty line between them.
-  /// Here an empty line follows the first line, and then every 999 lines.
+  /// The number of lines in the current shard, plus one after the first empty line. A real gcs result consists of
+  /// shards with an empty line between them. Here an empty line follows the first line, and then every 999 lines.
   private var shardLines = 0
   private static let shardLinesMax = 1000
 
@@ -28,7 +28,7 @@ struct ResultLines {
     waiting[index] = event
   }
 
-  /// Writes the events that still wait. Call this after the last event.
+  /// Writes the remaining events. Call this after the last event.
   mutating func finish(to bytes: inout [UInt8]) {
     waiting.sort { $0.shuffleKey < $1.shuffleKey }
     for event in waiting { write(event, to: &bytes) }
@@ -63,8 +63,8 @@ struct ResultLines {
     bytes.append(contentsOf: "\"}\n".utf8)
   }
 
-  /// Appends the result line for a line that is not an ID: `{"id":"<line>","error":"invalid_id"}`. Invalid UTF-8
-  /// becomes U+FFFD.
+  /// Appends the result line for a submitted line that is not an ID: `{"id":"<line>","error":"invalid_id"}`. Invalid
+  /// UTF-8 becomes U+FFFD.
   static func append(invalid line: UnsafeRawBufferPointer, to bytes: inout [UInt8]) {
     bytes.append(contentsOf: #"{"id":""#.utf8)
     for byte in String(decoding: line, as: UTF8.self).utf8 {
@@ -93,7 +93,8 @@ extension PlatformEvent {
 }
 
 extension Verdict {
-  /// Whether a gcs line has a time. The lines that were recorded for suspensions had none.
+  /// Whether a gcs line has `redacted_at`. The lines that X sent for suspensions had none. Here, lines for bounced
+  /// posts and removed locations have none, either.
   fileprivate var hasLegacyTime: Bool {
     switch self {
     case .bounced, .geoRemoved, .authorSuspended: false

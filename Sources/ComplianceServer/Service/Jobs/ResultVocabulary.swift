@@ -8,7 +8,8 @@ public enum ResultVocabulary: String, Sendable, CaseIterable {
   /// The set of the integration guide of September 2026.
   case guide
 
-  /// Whether results include edits. Results had no edits yet when the API used Google Cloud Storage.
+  /// Whether results include edits. With `overview`, gcs results have no edits, because results had none while the API
+  /// used Google Cloud Storage.
   func knowsEdits(_ profile: WireProfile) -> Bool {
     switch self {
     case .overview: profile == .native
@@ -23,7 +24,7 @@ public enum ResultVocabulary: String, Sendable, CaseIterable {
     case (.deleted, _), (.bounced, .guide), (.authorDeleted, _):
       #"","action":"delete","reason":"deleted"#
     case (.authorSuspended, _): #"","action":"delete","reason":"suspended"#
-    // The overview documents this reason for users only. It has no other reason for their posts.
+    // The overview page documents `deactivated` for users only, but has no other reason for the posts of these users.
     case (.authorDeactivated, _): #"","action":"delete","reason":"deactivated"#
     case (.authorProtected, _): #"","action":"delete","reason":"protected"#
     case (.edited, _): #"","action":"rehydrate","reason":"tweet_edited"#
@@ -31,7 +32,7 @@ public enum ResultVocabulary: String, Sendable, CaseIterable {
     case (.geoRemoved, .overview):
       switch profile {
       case .native: #"","action":"scrub_geo","reason":"scrub_geo"#
-      // Recorded results contain this misleading action: delete, although only the location must be removed.
+      // Recorded results contain the action `delete`, although only the location must be removed.
       case .gcs: #"","action":"delete","reason":"scrub_geo"#
       }
     }

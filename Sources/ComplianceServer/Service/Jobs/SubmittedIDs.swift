@@ -94,7 +94,7 @@ struct SubmittedIDs {
     }
   }
 
-  /// The temporary files. The caller must delete them.
+  /// The files of the sorted runs. The caller must delete them.
   var runs: [FilePath] {
     if case .runs(let paths) = form { paths } else { [] }
   }
@@ -220,7 +220,7 @@ struct MergedRuns {
     var merged: [Int64] = []
     merged.reserveCapacity(Self.idsPerBlock)
     while merged.count < Self.idsPerBlock {
-      // A linear search is enough: there are at most a dozen runs.
+      // A linear search is enough, because there are few runs.
       var least: (index: Int, id: Int64)?
       for index in runs.indices {
         if let head = runs[index].head, head < least?.id ?? .max || least == nil {

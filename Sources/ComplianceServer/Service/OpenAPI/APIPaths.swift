@@ -88,7 +88,7 @@ extension ServiceDescription {
     #"""
     {
       "operationId": "cancelJob", "tags": ["jobs"], "security": [{"app": []}],
-      "summary": "Cancels a job that is created or in_progress. The job becomes failed, and its slot becomes free.",
+      "summary": "Cancels a job with the status created or in_progress. The job becomes failed, and its slot becomes free.",
       "parameters": [{"$ref": "#/components/parameters/fields"}],
       "responses": \#(responses([job()], Self.appProblems + [.resourceNotFound, .conflict]))
     }
@@ -152,7 +152,7 @@ extension ServiceDescription {
 
   // MARK: Responses
 
-  private func job(links: String = "") -> String { success("JobAnswer", "The job.", links) }
+  private func job(links: String = "") -> String { success("JobResponse", "The job.", links) }
 
   private func success(_ schema: String, _ description: String, _ links: String = "") -> String {
     #"""

@@ -140,7 +140,7 @@ extension ServiceDescription {
     "Instant": {
       "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z$"
     },
-    "JobAnswer": {
+    "JobResponse": {
       "type": "object", "required": ["data"], "additionalProperties": false,
       "properties": {"data": {"$ref": "#/components/schemas/Job"}}
     },

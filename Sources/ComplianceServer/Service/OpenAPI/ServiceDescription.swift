@@ -45,7 +45,7 @@ struct ServiceDescription: Sendable {
         },
         "servers": [{"url": \#(Self.quoted(options.baseURL()))}],
         "tags": [
-          {"name": "jobs", "description": "Jobs. Each App can have one job of each type that is created or in_progress."},
+          {"name": "jobs", "description": "Jobs. For each type, each App can have one job with the status created or in_progress."},
           {"name": "bytes", "description": "Uploads and downloads, at the URLs in the job."},
           {"name": "operation", "description": "For operators of the server."}
         ],

@@ -34,7 +34,7 @@ extension ServiceDescription {
   private static let session = #"""
     {
       "name": "upload_id", "in": "query", "schema": {"type": "string"},
-      "description": "The ID of an upload session. With it, no signature is needed."
+      "description": "The ID of an upload session. A request with this ID needs no signature."
     }
     """#
 
@@ -42,7 +42,7 @@ extension ServiceDescription {
     #"""
     {
       "operationId": "uploadObject", "tags": ["bytes"], "security": [],
-      "summary": "Uploads a job's IDs, in one piece or the next part.",
+      "summary": "Uploads a job's IDs in one piece, or the next part of them.",
       "description": "In one piece: with the signed Content-Type, text/plain. In parts: to an upload session, with Content-Range. The length of each part except the last is a multiple of 256 KiB. An empty request with bytes */TOTAL asks how many bytes are stored. At most \#(options.storageUploadBytesMax) bytes.",
       "parameters": [
         \#(Self.session),

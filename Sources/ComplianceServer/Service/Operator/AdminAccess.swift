@@ -6,11 +6,12 @@ internal import Hummingbird
 /// Decides who may see the operator's pages. With an admin token, every request needs the token. Without a token,
 /// only requests from this machine to a loopback host are allowed.
 ///
-/// The host name is checked because of DNS rebinding. A foreign web page can change its DNS name to 127.0.0.1 and then
-/// read these pages through a local browser. But it cannot change the `Host` that the browser sends.
+/// The host name is checked because of DNS rebinding. The owner of a foreign web page can let the page's DNS name
+/// resolve to 127.0.0.1, so that the page can read these pages through a local browser. But the owner cannot change the
+/// `Host` that the browser sends.
 struct AdminAccess: Sendable {
   private let fingerprint: [UInt8]?
-  /// Whether only this machine can reach the server, without a proxy.
+  /// Whether only this machine can reach the server, and no proxy forwards requests to it.
   private let isLocal: Bool
 
   init(token: AppToken?, isLocal: Bool) {
@@ -19,10 +20,11 @@ struct AdminAccess: Sendable {
   }
 
   /// Accepts the token as a bearer token, or as the password of Basic authentication, which browsers support.
-  /// - Throws: a 401 problem.
+  /// - Throws: a 401 problem if the token is missing or wrong. A 404 problem if the server has no admin token and the
+  ///   request might be from another machine.
   func admit(_ request: Request) throws {
     guard let fingerprint else {
-      guard isLocal, Self.isOfThisMachine(request) else {
+      guard isLocal, Self.isFromThisMachine(request) else {
         throw Problem(
           kind: .notFound,
           detail:
@@ -40,12 +42,12 @@ struct AdminAccess: Sendable {
     }
   }
 
-  /// Headers that proxies add. A request with one of them may come from another machine.
+  /// Request headers that proxies add. A request with one of them might come from another machine.
   private static let proxyHeaders: Set = [
     "forwarded", "via", "x-real-ip", "true-client-ip", "x-client-ip", "x-cluster-client-ip",
   ]
 
-  private static func isOfThisMachine(_ request: Request) -> Bool {
+  private static func isFromThisMachine(_ request: Request) -> Bool {
     guard let authority = request.head.authority, isLoopback(authority: authority) else {
       return false
     }

@@ -7,11 +7,11 @@ internal import Synchronization
 struct Health: Sendable, Encodable {
   enum Status: String, Sendable, Encodable {
     case ok
-    /// It is not reachable, or not writable.
-    case away
+    /// The database is not reachable, or the spool directory cannot be used.
+    case unavailable = "away"
     /// The spool's disk is full.
     case full
-    /// It did not respond in time.
+    /// The database or the spool did not respond in time.
     case slow
   }
 
@@ -20,10 +20,11 @@ struct Health: Sendable, Encodable {
 
   var isHealthy: Bool { database == .ok && spool == .ok }
 
-  /// Such as `the database is away, the spool is full`.
+  /// Such as `the database is unavailable, the spool is full`.
   var problems: String {
     [("database", database), ("spool", spool)].filter { $0.1 != .ok }
-      .map { "the \($0.0) is \($0.1.rawValue)" }.joined(separator: ", ")
+      .map { "the \($0.0) is \($0.1 == .unavailable ? "unavailable" : $0.1.rawValue)" }
+      .joined(separator: ", ")
   }
 
   private enum CodingKeys: String, CodingKey {
@@ -46,8 +47,8 @@ struct HealthChecks: Service {
   private let spool: SharedCheck
   private let timeout: Duration
 
-  /// The time limit for the check of the database. After this time the connection is severed, and the next check uses
-  /// another connection.
+  /// The time limit for the check of the database. After this time the connection is closed forcibly, and the next
+  /// check uses another connection.
   private static let databaseLimit = Duration.seconds(3)
 
   init(pool: ConnectionPool, spool: Spool, timeout: Duration) {
@@ -60,7 +61,7 @@ struct HealthChecks: Service {
         _ = try await pool.withConnection(within: limit) { try await $0.query("SELECT 1") }
         return .ok
       } catch {
-        return ContinuousClock.now - began < limit ? .away : .slow
+        return ContinuousClock.now - began < limit ? .unavailable : .slow
       }
     }
     self.spool = SharedCheck { await spool.condition() }

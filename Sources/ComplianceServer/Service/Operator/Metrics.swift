@@ -46,7 +46,8 @@ final class Metrics: Sendable {
   }
 
   /// Counts a request.
-  /// - Parameter status: 0 if a fault suppressed the response; 499 if the client disconnected before the response.
+  /// - Parameter status: 0 if no response is sent, for example because of a fault; 499 if the client disconnected
+  ///   before the response.
   func requestEnded(_ facts: Exchange.Facts, status: Int, seconds: Double) {
     counts.withLock { counts in
       counts.requestsInFlight -= 1
@@ -107,7 +108,7 @@ final class Metrics: Sendable {
     for (reason, count) in counts.refused.sorted(by: { $0.key < $1.key }) {
       page.sample(["reason": reason], Double(count))
     }
-    page.family("compliance_faults_total", "counter", "Faults served by name")
+    page.family("compliance_faults_total", "counter", "Faults that were served, by name")
     for (name, count) in counts.faults.sorted(by: { $0.key < $1.key }) {
       page.sample(["fault": name], Double(count))
     }

@@ -67,7 +67,8 @@ struct OperatorPages: Sendable {
     case .status: return try await statusPage(for: request).response
     case .health:
       let health = await health.health()
-      return PlainAnswer.json(health, status: health.isHealthy ? .ok : .serviceUnavailable).response
+      return PlainResponse.json(health, status: health.isHealthy ? .ok : .serviceUnavailable)
+        .response
     case .live: return .json(["status": "ok"])
     case .ready:
       let health = await health.health()
@@ -85,7 +86,7 @@ struct OperatorPages: Sendable {
   }
 
   /// Builds the status page. If the database is not available, a browser gets the page without jobs, and the page
-  /// updates itself later. Other clients get the problem.
+  /// updates itself later. Other clients get a 503 problem.
   private func statusPage(for request: Request) async throws -> StatusPage {
     let jobs: StatusPage.Jobs?
     do {

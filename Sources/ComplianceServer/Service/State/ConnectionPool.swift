@@ -34,7 +34,7 @@ actor ConnectionPool {
   /// Runs `body` with a connection. `body` must end every transaction that it begins.
   ///
   /// - Parameter limit: the time limit for both the wait for a connection and `body`. After this time, the wait ends
-  ///   with an error, or the connection is severed.
+  ///   with an error, or the connection is aborted.
   nonisolated func withConnection<R: Sendable>(
     within limit: Duration? = nil, _ body: @Sendable (Connection) async throws -> R
   ) async throws -> R {
@@ -44,7 +44,7 @@ actor ConnectionPool {
       let value = try await lease.connection.withLimit(deadline - .now) { try await body($0) }
       await release(lease)
       return value
-    } catch let error as PostgreSQLError where error.code == .connectionLost {
+    } catch let error as PostgreSQLError where error.code == .connectionLost || error.isOnStandby {
       await discard(lease.connection)
       throw error
     } catch {
@@ -94,11 +94,11 @@ actor ConnectionPool {
     return Lease(connection: connection, generation: generation)
   }
 
-  /// Returns an idle connection that can be used. A severed connection can be idle: its time limit expired at the
-  /// moment of its release.
+  /// Returns an idle connection that can be used. An aborted connection can be idle if its time limit expired at
+  /// the moment of its release.
   private func popIdle() -> Connection? {
     while let connection = idle.popLast() {
-      if !connection.isSevered { return connection }
+      if !connection.isAborted { return connection }
     }
     return nil
   }
@@ -139,7 +139,7 @@ actor ConnectionPool {
   }
 
   private func release(_ lease: Lease) async {
-    guard lease.generation == generation, !lease.connection.isSevered else {
+    guard lease.generation == generation, !lease.connection.isAborted else {
       releaseSlot()
       return await lease.connection.close()
     }

@@ -2,7 +2,7 @@ internal import PostgreSQL
 internal import ServiceLifecycle
 internal import Synchronization
 
-/// The service's database and all sessions of the service. At shutdown, the server severs the sessions that hang.
+/// The service's database and all sessions of the service. At shutdown, the server aborts the sessions that hang.
 final class Database: Sendable {
   private struct Sessions {
     /// The sessions that still exist.
@@ -23,7 +23,7 @@ final class Database: Sendable {
 
   /// - Parameters:
   ///   - name: the application name that `pg_stat_activity` shows.
-  ///   - refusingPoolers: as of `Connection.connect`.
+  ///   - refusingPoolers: see `Connection.connect`.
   /// - Throws: `PostgreSQLError`; `CancellationError` as soon as the task is cancelled.
   func connect(as name: String, refusingPoolers: Bool = false) async throws -> Connection {
     let connection = try await Connection.connect(
@@ -33,7 +33,7 @@ final class Database: Sendable {
       sessions.all.append(Weak(connection: connection))
       return sessions.isShutDown
     }
-    if isShutDown { connection.sever() }
+    if isShutDown { connection.abort() }
     return connection
   }
 
@@ -53,48 +53,48 @@ final class Database: Sendable {
     }
   }
 
-  /// Severs every session, and every session that is opened later.
-  func sever() {
+  /// Aborts every session, and every session that is opened later.
+  func abort() {
     let all = sessions.withLock { sessions in
       sessions.isShutDown = true
       return sessions.all
     }
-    for session in all { session.connection?.sever() }
+    for session in all { session.connection?.abort() }
   }
 }
 
 extension Connection {
-  /// Runs `body`, and severs the connection if `body` takes longer than `limit`.
+  /// Runs `body`, and aborts the connection if `body` takes longer than `limit`.
   func withLimit<R: Sendable>(
     _ limit: Duration, isolation: isolated (any Actor)? = #isolation,
     _ body: (Connection) async throws -> R
   ) async throws -> R {
     let watch = Task {
       try await Task.sleep(for: limit)
-      sever()
+      self.abort()
     }
     defer { watch.cancel() }
     return try await body(self)
   }
 }
 
-/// Severs the database sessions when a shutdown takes too long. Otherwise a database that does not respond could
-/// block the shutdown for ever.
+/// Aborts the database sessions when a shutdown takes too long. Otherwise a database that does not respond could
+/// block the shutdown forever.
 struct DatabaseShutdown: Service {
   let database: Database
 
-  /// How long cancelled statements may take to end before their sessions are severed. PostgreSQL could still complete
-  /// the statement of a severed session later.
+  /// How long cancelled statements may take to end before their sessions are aborted. The wait is
+  /// useful, because PostgreSQL could still complete the statement of an aborted session later.
   private static let gracePeriod = Duration.seconds(1)
 
   func run() async throws {
     do {
       try await gracefulShutdown()
     } catch {
-      // Do not wait for this task: normally the process ends before it.
+      // This task is not awaited, because normally the process ends earlier.
       Task { [database] in
         try await Task.sleep(for: Self.gracePeriod)
-        database.sever()
+        database.abort()
       }
     }
   }

@@ -9,7 +9,8 @@ actor Ownership {
   struct Timeouts: Sendable {
     /// How long to wait for a response of the database.
     let database: Duration
-    /// How long to wait for the sessions of an earlier server that this role may not terminate.
+    /// How long to wait until the sessions of an earlier server end, if this role lacks the privilege to terminate
+    /// them.
     let takeover: Duration
   }
 
@@ -19,7 +20,7 @@ actor Ownership {
   /// The session that holds the locks.
   private(set) var connection: Connection
   /// The number of the current term. Each time this server becomes the owner, it gets a new number. Between two terms,
-  /// another server may have been the owner.
+  /// another server might have been the owner.
   private(set) var term: Int32
   private var isUnavailable = false
   /// The pool of this server's working sessions.
@@ -29,9 +30,10 @@ actor Ownership {
   /// The number of checks that have ended.
   private var checks = 0
 
-  /// How long the locks of a killed server may remain.
+  /// How long to wait until PostgreSQL releases the locks of a killed server.
   private static let ownerTimeout = Duration.seconds(5)
-  /// How long the other sessions of a killed server may take to end by themselves.
+  /// How long to wait until the other sessions of a killed server end by themselves. After this time they are
+  /// terminated.
   private static let sessionsTimeout = Duration.seconds(1)
   /// How long a request waits for this server to be the owner again.
   private static let regainTimeout = Duration.seconds(1)
@@ -47,6 +49,8 @@ actor Ownership {
   private static let lost = PostgreSQLError(
     code: .connectionFailed,
     message: "this server is not the owner of the database, or it was not the owner for some time")
+  private static let onStandby = PostgreSQLError(
+    code: .connectionLost, message: "the server has become a standby and accepts no changes")
 
   /// Becomes the owner of a database.
   /// - Throws: `StartError` if another server owns the database or sessions of an earlier server are still active;
@@ -102,11 +106,13 @@ actor Ownership {
   {
     let deadline = ContinuousClock.now + ownerTimeout
     while try await !OwnershipLocks.tryOwn(connection) {
-      // PostgreSQL may not have noticed yet that this server's previous session is closed.
+      // PostgreSQL might not have noticed yet that this server's previous session is closed.
       let owner = try await OwnershipLocks.ownerHolder(connection, term: previous)
-      if let owner, owner.hasTerm { _ = try await OwnershipLocks.end(owner.holder, connection) }
+      if let owner, owner.hasTerm {
+        _ = try await OwnershipLocks.terminate(owner.holder, connection)
+      }
       if let owner, ContinuousClock.now >= deadline {
-        guard owner.hasTerm else { throw ownedByOther(by: owner.holder) }
+        guard owner.hasTerm else { throw ownedByOther(owner.holder) }
         throw PostgreSQLError(
           code: .connectionFailed,
           message: "an earlier session of this server has not ended: \(owner.holder.description)")
@@ -115,7 +121,7 @@ actor Ownership {
     }
   }
 
-  private static func ownedByOther(by holder: OwnershipLocks.Holder) -> StartError {
+  private static func ownedByOther(_ holder: OwnershipLocks.Holder) -> StartError {
     StartError(
       message: "another compliance-server uses this database (\(holder.description))",
       remedy: "stop that server, or start this server with another database")
@@ -133,14 +139,14 @@ actor Ownership {
       if waited >= sessionsTimeout {
         let holders = try await OwnershipLocks.fenceHolders(connection)
         var remaining: [OwnershipLocks.Holder] = []
-        for holder in holders where try await !OwnershipLocks.end(holder, connection) {
+        for holder in holders where try await !OwnershipLocks.terminate(holder, connection) {
           remaining.append(holder)
         }
         if waited >= takeoverTimeout, !holders.isEmpty { throw RemainingSessions(holders: holders) }
         if !isLogged, !remaining.isEmpty {
           isLogged = true
           logger.warning(
-            "waiting for sessions that the role may not terminate: \(RemainingSessions(holders: remaining).names)"
+            "waiting for sessions that the role cannot terminate: \(RemainingSessions(holders: remaining).names)"
           )
         }
       }
@@ -154,8 +160,8 @@ actor Ownership {
   /// - Parameter pool: a pool that opens its connections with `workingSession`.
   func use(_ pool: ConnectionPool) { self.pool = pool }
 
-  /// Opens a session that may change the database while this server is the owner. If the owner's session was lost, this
-  /// waits a moment for a new one. So a request right after an outage does not fail.
+  /// Opens a session that may change the database while this server is the owner. If the owner's session was lost, the
+  /// function waits up to a second for a new one. So a request right after an outage does not fail.
   func workingSession() async throws -> Connection {
     if let session = try await joinedSession() { return session }
     try await regain()
@@ -166,7 +172,7 @@ actor Ownership {
   /// Starts a check of the ownership and waits for its end, at most `regainTimeout`.
   private func regain() async throws {
     let before = checks
-    // The periodic check reports a failure.
+    // An error is ignored here, because the periodic check reports it.
     Task { try? await keep() }
     let deadline = ContinuousClock.now + Self.regainTimeout
     while checks == before, ContinuousClock.now < deadline {
@@ -174,13 +180,13 @@ actor Ownership {
     }
   }
 
-  /// Opens a session that holds the fence.
+  /// Opens a session that holds the fence lock in shared mode.
   /// - Returns: nil if this server is not the owner.
   private func joinedSession() async throws -> Connection? {
     let session = try await database.connect(as: "compliance-server")
     do {
       // Normally the statements of requests take milliseconds. Without the timeout, a statement that hangs could block
-      // requests for ever.
+      // requests forever.
       try await session.execute("SET statement_timeout = '30s'")
       if try await OwnershipLocks.join(session, term: term) { return session }
       await session.close()
@@ -191,15 +197,19 @@ actor Ownership {
     }
   }
 
-  /// Checks that this server has been the owner without a break since it read `term`.
+  /// Checks that this server has been the owner without interruption since the caller read `term`.
   /// - Throws: `PostgreSQLError` if it has not.
   func confirm(_ term: Int32) async throws {
     try await ping()
     guard term == self.term else { throw Self.lost }
   }
 
+  /// - Throws: `PostgreSQLError` if the session is lost, or if its server has become a standby.
   private func ping() async throws {
-    _ = try await connection.withLimit(timeouts.database) { try await $0.query("SELECT 1") }
+    let isStandby = try await connection.withLimit(timeouts.database) {
+      try await $0.query("SELECT pg_is_in_recovery()").onlyRow(as: Bool.self)
+    }
+    guard !isStandby else { throw Self.onStandby }
   }
 
   /// Checks that this server is still the owner. If the connection was lost, the server becomes the owner again.

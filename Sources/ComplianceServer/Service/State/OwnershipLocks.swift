@@ -55,7 +55,7 @@ enum OwnershipLocks {
       "SELECT pg_catalog.pg_try_advisory_lock_shared(\(group), \(literal: fence))"
     ).onlyRow(as: Bool.self)
     guard shares else { return false }
-    // All locks are read in one statement, because PostgreSQL does not release them at the same instant.
+    // One statement reads all locks, because PostgreSQL releases the locks of a session one after another.
     return try await session.query(
       """
       SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE \(held) AND objid IN (\(literal: owner), \(literal: term))
@@ -92,7 +92,7 @@ enum OwnershipLocks {
   }
 
   private static func holders(_ session: Connection, of lock: Int32) async throws -> [Holder] {
-    // PostgreSQL may show only the role for sessions of other roles.
+    // For a session of another role, PostgreSQL can hide the address and the start time.
     try await session.query(
       """
       SELECT l.pid::bigint, 'PostgreSQL''s process ' || l.pid
@@ -108,7 +108,7 @@ enum OwnershipLocks {
 
   /// Terminates the holder's session.
   /// - Returns: false if the role lacks the privilege.
-  static func end(_ holder: Holder, _ session: Connection) async throws -> Bool {
+  static func terminate(_ holder: Holder, _ session: Connection) async throws -> Bool {
     do {
       _ = try await session.query(
         "SELECT pg_catalog.pg_terminate_backend(\(holder.process)::integer)")

@@ -1,13 +1,13 @@
 internal import Migrations
 internal import PostgreSQL
 
-/// Checks the database's schema before the service starts.
+/// Checks the database's schema before the service starts, and reads the signing key.
 struct Schema {
   let session: Connection
 
   private static let tables = [
-    "compliance.jobs", "compliance.signing_key", "compliance.spool", "platform.posts",
-    "platform.accounts",
+    "compliance.jobs", "compliance.signing_key", "compliance.spool", "compliance.upload_sessions",
+    "platform.posts", "platform.accounts",
   ]
   private static let remedy = "run `compliance-server migrate up` on the same database"
 

@@ -7,8 +7,9 @@ internal import _NIOFileSystem
 
 /// The files of jobs: submissions and results.
 ///
-/// Every file name begins with the job's ID. A file is valid only if the database contains its name. Any other file
-/// remained after an interrupted upload or a crash.
+/// The name of a job's file begins with the job's ID. A job's file is valid only if the database contains its name.
+/// Otherwise, it is still being written, or remained after an interrupted upload or a crash. `spool.id` is not a job's
+/// file.
 final class Spool: Sendable {
   enum Kind: String, CaseIterable {
     case submission = "ids"
@@ -42,10 +43,10 @@ final class Spool: Sendable {
   ///
   /// - Parameters:
   ///   - bytesExpected: the Content-Length, if the request has one.
-  ///   - exchange: counts the received bytes. A fault plan may limit how many of them are stored.
+  ///   - exchange: counts the received bytes. A fault plan can limit how many of them are stored.
   /// - Returns: the number of stored bytes.
   /// - Throws: a 413 problem as soon as more than `bytesMax` bytes arrive; a 400 problem if the upload ends too early.
-  ///   In both cases the file is removed.
+  ///   After any error the file is removed.
   func storeUpload<Body: AsyncSequence>(
     _ bytes: Body, as name: String, bytesExpected: Int?, bytesMax: Int,
     exchange: Exchange
@@ -81,7 +82,7 @@ final class Spool: Sendable {
         } catch let problem as Problem {
           throw problem
         } catch {
-          throw Problem.brokenOff
+          throw Problem.incompleteBody
         }
         guard let buffer else { break }
         received += buffer.readableBytes
@@ -91,7 +92,7 @@ final class Spool: Sendable {
       }
       // At shutdown the sequence ends early, without an error.
       guard !Task.isCancelled, bytesExpected == nil || received == bytesExpected else {
-        throw Problem.brokenOff
+        throw Problem.incompleteBody
       }
       try await writer.flush()
       try await file.synchronize()
@@ -145,7 +146,7 @@ final class Spool: Sendable {
     }
   }
 
-  private static let ownFile = OpenOptions.Write.modifyFile(
+  private static let existingOrNew = OpenOptions.Write.modifyFile(
     createIfNecessary: true, permissions: [.ownerReadWrite])
 
   /// Appends a part of a resumable upload. All received bytes of the part are on disk when this returns, even if the
@@ -162,7 +163,7 @@ final class Spool: Sendable {
     exchange: Exchange
   ) async throws -> (end: Int64, isWhole: Bool) where Body.Element == ByteBuffer {
     let outcome = try await FileSystem.shared.withFileHandle(
-      forWritingAt: path(name), options: Self.ownFile
+      forWritingAt: path(name), options: Self.existingOrNew
     ) { file in
       var received = 0
       var end = stored
@@ -197,7 +198,7 @@ final class Spool: Sendable {
   /// Truncates a file to this length.
   func truncate(_ name: String, to bytes: Int64) async throws {
     try await FileSystem.shared.withFileHandle(
-      forWritingAt: path(name), options: Self.ownFile
+      forWritingAt: path(name), options: Self.existingOrNew
     ) {
       try await $0.resize(to: .bytes(bytes))
       try await $0.synchronize()
@@ -205,7 +206,7 @@ final class Spool: Sendable {
   }
 
   /// Returns the download of a job's result.
-  /// - Throws: a 404 problem if the job has no result; a 500 problem if the file is missing.
+  /// - Throws: a 404 problem if the job has no result; a 500 problem if the file is missing or has another length.
   func download(
     of job: Job, entityTag: String, headers: HTTPFields
   ) async throws -> ResultDownload {
@@ -215,7 +216,9 @@ final class Spool: Sendable {
         parameter: "id", value: "\(job.id)", jobID: "\(job.id)")
     }
     guard try await FileSystem.shared.info(forFileAt: path(name))?.size == bytes else {
-      throw Problem(kind: .internalError, detail: "The result's file is missing.")
+      throw Problem(
+        kind: .internalError,
+        detail: "The result's file is missing, or does not have the recorded length.")
     }
     return ResultDownload(path: path(name), bytes: bytes, entityTag: entityTag, headers: headers)
   }
@@ -223,10 +226,10 @@ final class Spool: Sendable {
   /// The spool counts as full if less than this is free.
   private static let freeBytesMin: UInt64 = 1024 * 1024
 
-  /// Checks whether the directory can be written.
+  /// Checks whether the directory can be used and the disk has free space.
   func condition() async -> Health.Status {
     let (statuses, status) = AsyncStream.makeStream(of: Health.Status.self)
-    // On a network disk, these system calls may never return. If the task is cancelled, it does not wait for them.
+    // On a network disk, the system calls for this check might never return. A cancelled task does not wait for them.
     DispatchQueue.global().async { [directory] in
       status.yield(Self.condition(of: directory))
       status.finish()
@@ -239,7 +242,7 @@ final class Spool: Sendable {
     var disk = statvfs()
     guard access(directory.appending("spool.id").string, R_OK) == 0,
       access(directory.string, W_OK) == 0, statvfs(directory.string, &disk) == 0
-    else { return .away }
+    else { return .unavailable }
     let blocks = UInt64(geteuid() == 0 ? disk.f_bfree : disk.f_bavail)
     return blocks * UInt64(disk.f_frsize) >= freeBytesMin ? .ok : .full
   }
@@ -251,25 +254,25 @@ final class Spool: Sendable {
 
   // MARK: Names
 
-  /// Returns the files that no request is writing. The database will never refer to a file of this list if it does not
-  /// refer to the file now.
+  /// Returns the names of the files that are not being written. If the database does not refer to one of these files
+  /// now, it never will.
   func closedNames() throws -> [String] {
-    // The order matters: list the directory first, then read the open names. A file that is closed after it was listed
-    // is already recorded in the database, or it never will be.
+    // The directory must be listed before the open names are read. A listed file that is closed in between is already
+    // recorded in the database, or never will be. In the other order, a new file could look closed.
     let names = try FileManager.default.contentsOfDirectory(atPath: directory.string)
     let open = openNames.withLock { $0 }
     return names.filter { name in !open.contains { name.hasPrefix($0) } }
   }
 
-  /// Returns the job of a file; nil if the spool did not create the file.
+  /// Returns the job ID in a file's name; nil if it is not the name of a job's file.
   static func jobID(of name: String) -> Int64? {
-    let endings = Kind.allCases.map { "." + $0.rawValue } + [".part"]
-    guard endings.contains(where: name.hasSuffix) else { return nil }
+    let suffixes = Kind.allCases.map { "." + $0.rawValue } + [".part"]
+    guard suffixes.contains(where: name.hasSuffix) else { return nil }
     return name.split(separator: "-").first.flatMap { Int64($0) }
   }
 
-  /// Calls `body` with an unused file name. `body` must record the name in the database, because the sweeper may remove
-  /// the file after `body` has returned.
+  /// Calls `body` with an unused file name. `body` must record the name in the database, because the sweeper might
+  /// remove the file after `body` has returned.
   func withNewName<R>(
     of jobID: Int64, _ kind: Kind, _ body: (_ name: String) async throws -> R
   ) async throws -> R {
@@ -280,7 +283,7 @@ final class Spool: Sendable {
     return try await body(name)
   }
 
-  /// Synchronizes the directory. Before that, the name of a new file may be lost in a crash of the machine.
+  /// Synchronizes the directory. Otherwise a crash of the machine could lose the name of a new file.
   private func synchronizeDirectory() async throws {
     try await FileSystem.shared.withDirectoryHandle(atPath: directory) {
       try await $0.synchronize()

@@ -7,8 +7,9 @@ extension Ownership {
   ///
   /// - Parameters:
   ///   - directory: from `--spool`; nil means a directory in `state` that is named after this database.
-  ///   - state: the directory for the state of servers.
-  /// - Throws: `StartError` if the directory belongs to another database, or if the job files are in another one.
+  ///   - state: the directory that contains the default spool directories.
+  /// - Throws: `StartError` if the directory belongs to another database, the job files are in another directory, or
+  ///   the directory cannot be written.
   func spoolDirectory(_ directory: FilePath?, in state: FilePath) async throws -> FilePath {
     let known = try await connection.query("SELECT id::text, directory FROM compliance.spool")
       .firstRow(as: String.self, String.self)

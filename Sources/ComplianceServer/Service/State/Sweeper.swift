@@ -1,8 +1,8 @@
 internal import Logging
 internal import ServiceLifecycle
 
-/// The periodic work of the service: expires unused jobs, removes files that are no longer needed, and wakes the
-/// processor for jobs that it could not process before.
+/// The periodic work of the service: marks uploads that are being received as used, expires unused jobs, removes files
+/// that are no longer needed, and wakes the processor for jobs that it could not process before.
 struct Sweeper: Service {
   let ownership: Ownership
   let store: JobStore
@@ -12,7 +12,7 @@ struct Sweeper: Service {
   let interval: Duration
   let logger: Logger
 
-  /// Sweeps once at the start, because files of an earlier server may remain, and then after each interval.
+  /// Sweeps once at the start, because files of an earlier server might remain, and then after each interval.
   func run() async throws {
     await cancelWhenGracefulShutdown {
       repeat {
@@ -31,17 +31,17 @@ struct Sweeper: Service {
   }
 
   func sweep() async throws {
-    try await sessions.keepInUse()
+    try await sessions.markReceivingAsUsed()
     try await store.expireUnused()
     try await removeUnusedFiles()
     processor.wake()
   }
 
   /// Removes the files of jobs that no longer need them. A file of a job that is not in this database stays, because it
-  /// may belong to the server of another database.
+  /// might belong to the server of another database.
   ///
   /// If another server becomes the owner, its open files look unused to this server. So this server removes a file only
-  /// if it has been the owner of the database since before it listed the files.
+  /// if it was the owner of the database before it listed the files, and has been the owner all the time since then.
   private func removeUnusedFiles() async throws {
     let term = await ownership.term
     let names = try spool.closedNames()

@@ -1,6 +1,6 @@
 /// The `Content-Range` of a PUT in a resumable upload.
 enum ContentRange: Equatable {
-  /// `bytes 0-524287/1048576`. The total may be unknown (`*`), and so may the end (`0-*`).
+  /// `bytes 0-524287/1048576`. The total can be unknown (`*`). The end can also be unknown (`0-*`).
   case part(first: Int, last: Int?, total: Int?)
   /// `bytes */1048576` or `bytes */*`: asks how many bytes are stored.
   case query(total: Int?)

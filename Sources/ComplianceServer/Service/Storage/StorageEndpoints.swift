@@ -21,12 +21,12 @@ struct StorageEndpoints: Sendable {
 
   func upload(_ request: Request, _ id: Int64, _ exchange: Exchange) async throws -> Response {
     try urls.require(request, as: .put)
-    // Without this check, a part would be stored as the whole upload (RFC 9110, section 14.5).
+    // Without this check, a part of an upload would be stored as the complete upload (RFC 9110, section 14.5).
     guard request.headers[.contentRange] == nil else {
       throw StorageProblem(.invalidArgument, "Send parts to the URL of an upload session.")
     }
     guard request.announcesBody else { throw Self.withoutBody }
-    guard let job = try await store.storedJob(id) else { throw Self.noSuchKey }
+    guard let job = try await store.storageJob(id) else { throw Self.noSuchKey }
     let bytesExpected = request.headers[.contentLength].flatMap { Int($0) }
     guard bytesExpected ?? 0 <= uploadBytesMax else { throw tooLarge }
     return try await spool.withNewName(of: id, .submission) { name in
@@ -51,16 +51,16 @@ struct StorageEndpoints: Sendable {
     }
   }
 
-  /// Returns the response to a repeated upload. The client may repeat an upload because the first response was lost.
+  /// Returns the response to a repeated upload. A client repeats an upload if the first response was lost.
   /// The same bytes get the same response.
   private func responseToRepeated(
     _ id: Int64, _ hash: ObjectHash, bytes: Int64
   ) async throws -> Response {
-    let job = try await store.storedJob(id)
+    let job = try await store.storageJob(id)
     guard job?.submissionHash == hash.text else {
       throw StorageProblem(
         .accessDenied,
-        "The job is \(job?.status.rawValue ?? "gone"). It accepts one submission, only while it is created."
+        "The job is \(job?.status.rawValue ?? "gone"). A job accepts a submission only in the status created."
       )
     }
     return Self.stored(hash, bytes: bytes)
@@ -93,11 +93,11 @@ struct StorageEndpoints: Sendable {
       throw StorageProblem(
         .invalidArgument, "The request that starts a resumable upload must have no body.")
     }
-    guard let job = try await store.storedJob(id) else { throw Self.noSuchKey }
+    guard let job = try await store.storageJob(id) else { throw Self.noSuchKey }
     guard job.status == .created, job.isResumable else {
       throw StorageProblem(
         .accessDenied,
-        "The job is \(job.status.rawValue). It accepts one submission, only while it is created.")
+        "The job is \(job.status.rawValue). A job accepts a submission only in the status created.")
     }
     let number = String(UInt64.random(in: .min ... .max), radix: 36)
     let session = try await sessions.begin(
@@ -143,7 +143,7 @@ struct StorageEndpoints: Sendable {
       let upload = try await openSession(session, of: id, alsoComplete: false)
       try await sessions.cancelled(session)
       await spool.remove(upload.file)
-      // Google Cloud Storage returns 499 for a successful cancel.
+      // Google Cloud Storage returns 499 for a successful cancellation.
       return Response(status: .init(code: 499, reasonPhrase: "Client Closed Request"))
     }
   }
@@ -179,7 +179,7 @@ struct StorageEndpoints: Sendable {
       if isLast {
         return try await complete(upload, session, bytes: exchange.stored(received))
       }
-      // If the part is not the last one, only its whole units are kept.
+      // If the part is not the last one, only complete units of `partUnitBytes` are kept.
       let kept = max(stored, received - received % Int64(Self.partUnitBytes))
       try await sessions.stored(kept, in: session)
       return Self.incomplete(kept)
@@ -205,7 +205,7 @@ struct StorageEndpoints: Sendable {
   }
 
   private func completed(_ id: Int64, _ upload: UploadSession) async throws -> Response {
-    guard let hash = try await store.storedJob(id)?.submissionHash.flatMap(ObjectHash.init) else {
+    guard let hash = try await store.storageJob(id)?.submissionHash.flatMap(ObjectHash.init) else {
       throw Self.noSuchUpload
     }
     return Self.stored(hash, bytes: upload.storedBytes)
@@ -218,7 +218,8 @@ struct StorageEndpoints: Sendable {
   }
 
   /// Returns a session that can still be used.
-  /// - Throws: 404 for an unknown session; 410 for a session that has ended.
+  /// - Parameter alsoComplete: whether a complete session is returned, too.
+  /// - Throws: a 404 problem for an unknown session; 410 for a session that has ended.
   private func openSession(
     _ session: String, of id: Int64, alsoComplete: Bool
   ) async throws -> UploadSession {
@@ -226,7 +227,7 @@ struct StorageEndpoints: Sendable {
     switch upload.state {
     case .complete where alsoComplete: return upload
     case .open:
-      guard let job = try await store.storedJob(id) else { throw Self.noSuchUpload }
+      guard let job = try await store.storageJob(id) else { throw Self.noSuchUpload }
       if job.status == .created { return upload }
       // The server crashed between the update of the job and the update of the session.
       if job.submissionFile == upload.file, alsoComplete {
@@ -253,7 +254,7 @@ struct StorageEndpoints: Sendable {
 
   func download(_ request: Request, _ id: Int64, _ exchange: Exchange) async throws -> Response {
     try urls.require(request, as: .get)
-    guard let job = try await store.storedJob(id), job.status == .complete,
+    guard let job = try await store.storageJob(id), job.status == .complete,
       let hash = job.resultHash.flatMap(ObjectHash.init)
     else { throw Self.noSuchKey }
     return try await spool.download(

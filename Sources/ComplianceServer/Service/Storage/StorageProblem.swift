@@ -53,9 +53,9 @@ struct StorageProblem: Error {
     self.detail = detail
   }
 
-  var response: Response { answer.response }
+  var response: Response { plainResponse.response }
 
-  var answer: PlainAnswer {
+  var plainResponse: PlainResponse {
     func escaped(_ text: String) -> String {
       text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
     }
@@ -67,16 +67,17 @@ struct StorageProblem: Error {
     if !allowedMethods.isEmpty {
       headers[.allow] = allowedMethods.map(\.rawValue).joined(separator: ", ")
     }
-    return PlainAnswer(status: code.status, headers: headers, bytes: ByteBuffer(string: xml))
+    return PlainResponse(status: code.status, headers: headers, bytes: ByteBuffer(string: xml))
   }
 }
 
-/// Converts every error on the storage host to an XML response.
+/// Converts the errors of handlers on the storage host into XML responses, except `CancellationError` and
+/// `ConnectionCut`.
 struct StorageProblemMiddleware: RouterMiddleware {
   typealias Context = ServiceContext
 
   let methods: PathMethods
-  let describe: @Sendable (any Error) -> Void
+  let log: @Sendable (any Error) -> Void
 
   func handle(
     _ request: Request, context: ServiceContext,
@@ -90,14 +91,14 @@ struct StorageProblemMiddleware: RouterMiddleware {
     } catch {
       response = problem(for: error, of: request).response
     }
-    // A response to HEAD has no body, as on the API's host.
+    // A response to HEAD must have no body, because a client would read it as the beginning of the next response.
     return request.method == .head ? response.createHeadResponse() : response
   }
 
   private func problem(for error: any Error, of request: Request) -> StorageProblem {
     switch error {
     case let problem as StorageProblem: return problem
-    case let problem as Problem: return Self.translated(problem)
+    case let problem as Problem: return Self.converted(problem)
     case let error as HTTPError where error.status == .notFound:
       let allowed = methods.allowed(at: request.uri.path)
       guard allowed.isEmpty else {
@@ -108,19 +109,19 @@ struct StorageProblemMiddleware: RouterMiddleware {
       }
       return StorageProblem(.noSuchKey, "The specified key does not exist.")
     case let error as PostgreSQLError where error.isTemporary:
-      describe(error)
+      log(error)
       return StorageProblem(
         .serviceUnavailable, "The service's database is not available. Try again soon.")
     default:
-      describe(error)
+      log(error)
       return error.isStorageFull
         ? StorageProblem(.serviceUnavailable, "The service has no space left to store the object.")
         : StorageProblem(.internalError, "We encountered an internal error. Please try again.")
     }
   }
 
-  /// Translates the problems of code that both hosts share.
-  static func translated(_ problem: Problem) -> StorageProblem {
+  /// Converts a problem of code that both hosts share.
+  static func converted(_ problem: Problem) -> StorageProblem {
     switch problem.kind {
     case .payloadTooLarge: StorageProblem(.entityTooLarge, problem.detail)
     case .resourceNotFound, .notFound: StorageProblem(.noSuchKey, problem.detail)

@@ -41,7 +41,7 @@ struct StorageRoutes: Sendable {
         let id = Int64(text)
       else { throw StorageProblem(.noSuchKey, "The specified key does not exist.") }
       context.exchange.note { $0.jobID = id }
-      return try await faults.answer(endpoint, context.exchange) {
+      return try await faults.respond(endpoint, context.exchange) {
         try await handler(request, id, context.exchange)
       }
     }

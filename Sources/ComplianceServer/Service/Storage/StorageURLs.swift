@@ -3,20 +3,11 @@ internal import Foundation
 internal import HTTPTypes
 internal import Hummingbird
 
-/// The URLs of the gcs profile. Google's V4 signature covers the method, the path, the query and the headers. The URL
-/// is the only credential.
+/// The URLs of the gcs profile. Google's V4 signature covers the method, the path, the query and the signed headers.
+/// The URL is the only credential.
 ///
 /// Source: Google Cloud Storage's documentation, "V4 signing process" and "Canonical requests".
 struct StorageURLs: Sendable {
-  /// What a URL is signed for: its method, its path and the headers that a request must repeat.
-  struct Purpose {
-    let method: HTTPRequest.Method
-    let path: String
-    let headers: [String: String]
-    let began: String
-    let lifetimeSeconds: Int
-  }
-
   private let secret: [UInt8]
   private let baseURL: @Sendable () -> String
 

@@ -44,7 +44,7 @@ final class UploadSessions: Sendable {
 
   /// Marks the sessions that are receiving a part as used. Otherwise a session could count as abandoned while it
   /// receives a part that takes long.
-  func keepInUse() async throws {
+  func markReceivingAsUsed() async throws {
     let ids = receiving.withLock { $0 }.map { SHA256.hash($0).hexString }
     guard !ids.isEmpty else { return }
     _ = try await pool.withConnection {
@@ -73,7 +73,7 @@ final class UploadSessions: Sendable {
   }
 
   /// Reads a session.
-  /// - Returns: nil for an unknown ID, or if the job no longer exists.
+  /// - Returns: nil if the job has no session with this ID.
   func session(_ id: String, of jobID: Int64) async throws -> UploadSession? {
     try await pool.withConnection {
       try await $0.query(
@@ -102,7 +102,7 @@ final class UploadSessions: Sendable {
     try await change(id, "cancelled_at = clock_timestamp()")
   }
 
-  /// Returns the files of sessions that may still continue.
+  /// Returns the files of the sessions that can still receive parts.
   func openFiles() async throws -> Set<String> {
     Set(
       try await pool.withConnection {

@@ -2,7 +2,7 @@ public import Failures
 
 /// A failed call of the API: an error response, an unusable response, or no response.
 ///
-/// Its text is safe to log: it never contains the token or a signed query.
+/// Its text is safe to log, because it never contains the token or a signed query.
 public struct APIError: ExplainedError, Sendable {
   /// The kind of error. Callers decide by this kind. `StatusTable` derives it from the status and the problem's type,
   /// never from the text.
@@ -16,40 +16,42 @@ public struct APIError: ExplainedError, Sendable {
     /// A daily or monthly cap is reached. It lasts longer than a rate limit's 15 minutes.
     case capped
     /// The API's address responds with a redirect.
-    case misdirected
+    case redirected
     /// A proxy refuses the credentials or the connection to the host.
     case proxyRefused
     /// The configured proxy does not use the configured protocol.
-    case proxyMistaken
+    case wrongProxyProtocol
     /// The host requires a client certificate.
-    case certificateWanted
+    case clientCertificateRequired
     /// The TLS handshake failed, the certificate of the host or of an intercepting proxy is not trusted, or the
     /// configured certificates cannot be read.
     case untrusted
+    /// The host's name does not exist in DNS.
+    case unknownHost
     /// The upload or download URL has expired or is for something else. A new job has a new URL.
     case urlRefused
     /// The API has no such job.
     case notFound
-    /// A permanent error of one job. A new job may succeed.
+    /// A permanent error of one job. A new job might succeed.
     case jobRefused
-    /// Another job of the type is live.
+    /// For a creation: another job of the type is `created` or `in_progress`. For a cancellation: the job has finished.
     case conflict
     /// The chunk is too large.
     case tooLarge
     /// A rate limit that lasts longer than the longest wait.
     case rateLimited
     /// The storage host has stored other bytes, or does not confirm what it has stored.
-    case unproven
-    /// Status 5xx, no response, or an unreadable response, after all attempts. The call may have had an effect.
+    case unconfirmed
+    /// Status 5xx, 408 or 425, no response, or an incomplete or unreadable response. The API might have processed the
+    /// call.
     case temporary
     /// The definition does not allow the URL's host, or the URL uses http although the API uses https. Nothing is sent.
     case hostNotAllowed
-    /// The received result differs from its announced length or checksum.
+    /// The received result differs from its announced checksum, or cannot be decompressed completely.
     case incompleteResult
-    /// The response to a download is not a result: its status is not 200, or it is an HTML or XML page.
+    /// The response to a download is not a result, such as an HTML page, or it cannot be checked, because it has
+    /// neither a length nor a checksum.
     case noResult
-    /// A local file could not be written or read.
-    case localFile
   }
 
   public let kind: Kind
@@ -57,7 +59,7 @@ public struct APIError: ExplainedError, Sendable {
   /// The call that failed: `create job lethe-…`.
   public let operation: String
   /// The description of the failure, without the status.
-  private let words: String
+  private let detail: String
   private let ownRemedy: String?
 
   /// - Parameter remedy: nil for the remedy of the kind.
@@ -68,21 +70,21 @@ public struct APIError: ExplainedError, Sendable {
     self.kind = kind
     self.status = status
     self.operation = operation
-    words = message
+    detail = message
   }
 
   /// The description with the status.
-  public var message: String { status.map { "HTTP \($0), \(words)" } ?? words }
+  public var message: String { status.map { "HTTP \($0), \(detail)" } ?? detail }
 
   public var context: ErrorContext { ErrorContext(operation: operation) }
 
   public var disposition: Disposition {
     switch kind {
-    case .credentials, .creditsDepleted, .proxyRefused, .certificateWanted: .credentials
+    case .credentials, .creditsDepleted, .proxyRefused, .clientCertificateRequired: .credentials
     case .temporary, .rateLimited, .capped, .conflict, .urlRefused: .temporary
     case .hostNotAllowed: .usage
-    case .invalidRequest, .jobRefused, .misdirected, .proxyMistaken, .untrusted, .notFound,
-      .tooLarge, .unproven, .incompleteResult, .noResult, .localFile:
+    case .invalidRequest, .jobRefused, .redirected, .wrongProxyProtocol, .untrusted, .unknownHost,
+      .notFound, .tooLarge, .unconfirmed, .incompleteResult, .noResult:
       .failed
     }
   }
@@ -90,18 +92,18 @@ public struct APIError: ExplainedError, Sendable {
   public var remedy: String {
     if let ownRemedy { return ownRemedy }
     return switch kind {
-    case .invalidRequest: "report it with this message: the API may have changed"
+    case .invalidRequest: "report this error with its message, because the API might have changed"
     case .credentials:
       "check the Bearer token, and that its App is enrolled for Batch Compliance"
     case .creditsDepleted: "buy credits for the App, or raise its spending limit; then run again"
     case .capped: "wait for the cap's next period, or raise the cap; then run again"
-    case .misdirected:
+    case .redirected:
       "check api.base_url, and that no proxy or captive portal intercepts the connection"
     case .proxyRefused:
       "check the proxy's address and credentials (api.proxy, HTTPS_PROXY), or add the host to NO_PROXY"
-    case .proxyMistaken:
+    case .wrongProxyProtocol:
       "correct the proxy's address and kind, http:// or socks5:// (api.proxy, HTTPS_PROXY)"
-    case .certificateWanted:
+    case .clientCertificateRequired:
       """
       Lethe sends no client certificate: name a host that accepts the Bearer token alone (api.base_url), or your own \
       proxy that sends the certificate
@@ -109,9 +111,11 @@ public struct APIError: ExplainedError, Sendable {
     case .untrusted:
       """
       if the issuer is your company, name the file of its certificate in api.ca_file or SSL_CERT_FILE; if not, \
-      somebody may intercept the connection
+      somebody might intercept the connection
       """
-    case .urlRefused, .notFound, .jobRefused, .incompleteResult, .noResult, .unproven:
+    case .unknownHost:
+      "check the address (api.base_url, api.proxy) and this machine's name servers; then run again"
+    case .urlRefused, .notFound, .jobRefused, .incompleteResult, .noResult, .unconfirmed:
       "run again: the chunk gets a new job"
     case .conflict:
       "wait for the other job of this type, or cancel it: lethe jobs list, lethe jobs cancel"
@@ -121,8 +125,6 @@ public struct APIError: ExplainedError, Sendable {
     case .temporary: "run again: nothing is lost, and the run continues where it stopped"
     case .hostNotAllowed:
       "if the host is right, add it to api.allowed_hosts; http is allowed only if api.base_url uses http, too"
-    case .localFile:
-      "check the free space and permissions of the work directory, or name another one: --work-dir DIR"
     }
   }
 }

@@ -26,8 +26,8 @@ public struct APIJob: Sendable {
   }
 }
 
-/// The JSON of `data`. A field of an unexpected type is ignored, so that the job can still be read. The ID may be a
-/// number.
+/// The JSON of `data`. A field of an unexpected type is ignored, so that the job can still be read. The ID can be a
+/// JSON number.
 struct JobJSON: Decodable {
   var id: String
   var name: String?
@@ -80,12 +80,12 @@ struct JobJSON: Decodable {
   }
 }
 
-struct JobAnswer: Decodable {
+struct JobResponse: Decodable {
   var data: JobJSON?
 }
 
 /// A list of jobs. If there is no job, `data` is absent.
-struct JobsAnswer: Decodable {
+struct JobsResponse: Decodable {
   struct Meta: Decodable {
     var result_count: Int?
   }

@@ -12,8 +12,8 @@ struct AnnouncedHash {
   private var md5OfBytes: MD5?
 
   /// - Parameters:
-  ///   - values: the header's values. The header may appear once with commas, or several times.
-  ///   - needsMD5: if false, MD5 is not computed if a CRC-32C is announced.
+  ///   - values: the header's values. The header can appear once with commas, or several times.
+  ///   - needsMD5: if false, the MD5 is computed only if no CRC-32C is announced.
   init(_ values: [String], needsMD5: Bool = true) {
     var announced: [Substring: String] = [:]
     for part in values.flatMap({ $0.split(separator: ",") }) {

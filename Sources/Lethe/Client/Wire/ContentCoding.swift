@@ -1,8 +1,8 @@
 import CZlib
 import NIOHTTP1
 
-/// The content coding of a body. A body can be compressed although Lethe did not request it: a proxy has compressed it,
-/// or the storage host has stored it compressed.
+/// The content coding of a body. A body can be compressed although Lethe did not request it, because a proxy has
+/// compressed it or the storage host has stored it compressed.
 enum ContentCoding: Equatable {
   case identity
   case gzip
@@ -34,7 +34,7 @@ enum ContentCoding: Equatable {
   }
 }
 
-/// Decompresses the gzip and zlib formats as the bytes arrive.
+/// Decompresses gzip, zlib and raw deflate data as the bytes arrive.
 final class Inflation {
   struct Damaged: Error {}
 
@@ -43,7 +43,7 @@ final class Inflation {
   private(set) var isComplete = false
   private static let blockBytes = 1 << 18
 
-  /// Whether bytes without a gzip or zlib header may be raw deflate.
+  /// Whether bytes without a gzip or zlib header can be raw deflate.
   private var mayBeRaw: Bool
 
   init(mayBeRaw: Bool) throws {

@@ -15,7 +15,8 @@ struct MediaType {
     }
   }
 
-  var isPage: Bool {
+  /// Whether no result can have this type.
+  var excludesResult: Bool {
     names.contains { name in
       name == "text/html" || name == "text/xml" || name == "application/xml"
         || name.hasSuffix("+xml") || name.hasPrefix("multipart/")

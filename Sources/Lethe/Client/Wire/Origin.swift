@@ -17,7 +17,7 @@ struct Origin: Equatable, CustomStringConvertible {
     port = parts.port ?? (scheme == "http" ? 80 : 443)
   }
 
-  /// The origin of a proxy that is itself used over TLS.
+  /// The origin for a TLS connection to the proxy itself, to find out whether the proxy expects TLS.
   init(_ proxy: Proxy) {
     (scheme, host, port) = ("https", proxy.host, proxy.port)
   }
@@ -27,7 +27,7 @@ struct Origin: Equatable, CustomStringConvertible {
 
   var description: String { "\(scheme)://\(written):\(port)" }
 
-  /// - Parameter hosts: each `host`, which allows any port, or `host:port`.
+  /// - Parameter hosts: each entry is `host`, which allows any port, or `host:port`.
   func isAllowed(by hosts: [String]) -> Bool {
     hosts.contains { [host, written, "\(written):\(port)"].contains($0.lowercased()) }
   }

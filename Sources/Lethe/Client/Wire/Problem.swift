@@ -11,7 +11,7 @@ struct Problem {
   /// Whether the body has an `errors` list and no `data`. Such a body is an error even with status 200.
   let isErrorList: Bool
 
-  /// The fields of an error body. Any field may have any shape.
+  /// The fields of an error body. A field of an unexpected type counts as missing.
   private struct Shape: Decodable {
     var status: Int?
     var title: String?
@@ -76,7 +76,7 @@ struct Problem {
   }
 
   /// Returns the start of the body's text. Secrets are removed before the text is cut, because a part of a secret would
-  /// not be recognised.
+  /// not be recognized.
   private static func excerpt(_ body: [UInt8], _ secrets: [String]) -> String {
     let words = String(decoding: body.prefix(readBytesMax), as: UTF8.self)
       .withoutSecrets(secrets, lengthMax: 200)

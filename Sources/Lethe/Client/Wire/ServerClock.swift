@@ -2,7 +2,7 @@ import Foundation
 import Logging
 import NIOHTTP1
 
-/// The time by the API's clock. URLs and jobs expire by that clock, and this machine's clock may be wrong.
+/// The time by the API's clock. URLs and jobs expire by that clock, and this machine's clock might be wrong.
 actor ServerClock {
   /// The difference of the clocks by the last response. Nil until a response has a `Date`.
   private(set) var skew: ClockSkew?
@@ -23,7 +23,7 @@ actor ServerClock {
     let ours = Date()
     let skew = ClockSkew(ours: ours, theirs: date)
     self.skew = skew
-    guard skew.isWorthSaying else {
+    guard skew.isSignificant else {
       aheadSeconds = 0
       return
     }
@@ -39,13 +39,13 @@ public struct ClockSkew: Sendable, CustomStringConvertible {
   let ours: Date
   let theirs: Date
 
-  /// A smaller difference does no harm: signed URLs are valid for 15 minutes.
+  /// A smaller difference does no harm, because signed URLs are valid for 15 minutes.
   private static let secondsMax = 60.0
 
   /// How far the API's clock is ahead of this machine's clock.
   var aheadSeconds: Double { theirs.timeIntervalSince(ours) }
 
-  public var isWorthSaying: Bool { abs(aheadSeconds) > Self.secondsMax }
+  public var isSignificant: Bool { abs(aheadSeconds) > Self.secondsMax }
 
   public var description: String {
     """
@@ -56,7 +56,7 @@ public struct ClockSkew: Sendable, CustomStringConvertible {
   }
 }
 
-/// Dates in HTTP headers (RFC 9110).
+/// Dates in HTTP headers (RFC 9110), and their ISO 8601 text in messages.
 enum HTTPDate {
   private static func formatter(_ format: String) -> DateFormatter {
     let formatter = DateFormatter()
@@ -66,9 +66,13 @@ enum HTTPDate {
     return formatter
   }
 
+  /// No date of an HTTP header is after the year 9999.
+  private static let secondsSince1970Max = 253_402_300_800.0
+
   static func date(_ text: String) -> Date? {
-    formatter("EEE, dd MMM yyyy HH:mm:ss 'GMT'").date(
+    let date = formatter("EEE, dd MMM yyyy HH:mm:ss 'GMT'").date(
       from: text.trimmingCharacters(in: .whitespaces))
+    return date.flatMap { abs($0.timeIntervalSince1970) < secondsSince1970Max ? $0 : nil }
   }
 
   static func text(_ date: Date) -> String {

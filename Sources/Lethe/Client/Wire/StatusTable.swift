@@ -37,9 +37,9 @@ enum StatusTable {
 
   private static func ofJSON(_ status: Int, _ call: Endpoint) -> APIError.Kind {
     switch status {
-    // The job may have been created.
+    // The API might have created the job.
     case 200..<300 where call == .create: .temporary
-    case 300..<400: .misdirected
+    case 300..<400: .redirected
     case 401, 403, 407: .credentials
     case 402: .creditsDepleted
     case 404, 410: call.isAboutAJob ? .notFound : .invalidRequest
@@ -58,7 +58,7 @@ enum StatusTable {
   /// The kind of error of an upload or download. A status that is not in the list concerns only the URL's job.
   private static func ofBytes(_ status: Int, _ call: Endpoint) -> APIError.Kind {
     switch status {
-    // In an upload in parts, an unexpected success proves nothing: the host is asked again.
+    // In an upload in parts, an unexpected success does not show that the bytes are stored. So the host is asked again.
     case 200..<300: call == .download ? .noResult : .temporary
     case 402: .creditsDepleted
     case 407: .credentials

@@ -23,7 +23,7 @@ struct AuditCommand: AsyncParsableCommand {
   }
 }
 
-/// A time with its offset, or a date, which means midnight in UTC.
+/// A command line argument: a time with its offset, or a date, which means midnight in UTC.
 struct TimestampArgument: ExpressibleByArgument {
   let time: Timestamp
   private let text: String

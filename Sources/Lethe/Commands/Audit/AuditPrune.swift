@@ -6,18 +6,20 @@ import Ledger
 struct AuditPrune: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "prune",
-    abstract: "Drop the event records of complete months that are older than an age.",
+    abstract: "Drop the event records of complete months that are older than the given age.",
     discussion: """
-      The current month is never dropped. Tombstones are kept, and so are the records of the jobs in the chain of \
-      evidence. A record of the prune is added to the chain. Run lethe audit verify first: dropped records \
-      cannot be verified later. The database user must own the ledger.
+      The current month is never dropped. Tombstones, and the records of the jobs in the chain of evidence, are kept. \
+      What is dropped is recorded in the chain. Run lethe audit verify first, because dropped records cannot be \
+      verified later. The database user must own the ledger.
       """)
 
   @OptionGroup var database: DatabaseOption
   @OptionGroup var output: OutputOptions
 
   @Option(
-    help: ArgumentHelp("Such as 25months, 90days (90d), or a date: 2026-11-01.", valueName: "age"))
+    help: ArgumentHelp(
+      "The age, such as 25months or 90days (90d), or a date such as 2026-11-01.",
+      valueName: "age"))
   var olderThan: Age
 
   @Flag(help: "Show what would be dropped; drop nothing.")

@@ -29,7 +29,7 @@ struct AuditShow: AsyncParsableCommand, OutputCommand {
   }
 
   mutating func validate() throws {
-    guard id > 0 else { throw ValidationError("an ID is a positive whole number") }
+    guard id > 0 else { throw ValidationError("ID must be from 1 to 9223372036854775807") }
   }
 
   mutating func run() async throws {

@@ -1,3 +1,4 @@
+import Definitions
 import Evidence
 import Ledger
 import Vocabulary
@@ -75,11 +76,11 @@ struct AuditTimeline {
       lines.append(
         "no event about the ID: clean, or not asked about (the ledger stores the range, not each ID)"
       )
-    case .notTold:
+    case .unclear:
       lines.append(
         """
-        not told: the result has no event about the ID, but a line that must not be applied is about the ID, or may be \
-        about it
+        not told: the result has no event about the ID, but a line that must not be applied is about the ID, or might \
+        be about it
         """)
     case .superseded:
       lines.append(
@@ -176,7 +177,7 @@ struct AuditTimeline {
       chunk \(approval.chunkID), by \(printable(approval.by))\
       \(approval.note.map { ": \(printable($0))" } ?? "")
       """,
-      "a limit had stopped it: \(approval.stoppedReason)",
+      "a limit had stopped the chunk: \(approval.stoppedReason)",
     ]
     if let number = approval.sealNumber { lines.append("sealed by record \(number)") }
     return Entry(at: approval.at, what: "approved", lines: lines)
@@ -190,8 +191,9 @@ struct AuditTimeline {
       """
     ]
     lines += adoption.changes.sorted { $0.key < $1.key }.map { path, texts in
-      let values = texts.map { $0.map(printable) ?? "nothing" }
-      return "\(printable(path)): \(values.joined(separator: " became "))"
+      let values = texts.map { $0.map(printable) }
+      let words = DefinitionDifference.words(values.first ?? nil, values.last ?? nil)
+      return "\(printable(path)): \(words)"
     }
     if let number = adoption.sealNumber { lines.append("sealed by record \(number)") }
     return Entry(at: adoption.at, what: "adopted", lines: lines)
@@ -203,7 +205,7 @@ struct AuditTimeline {
       lines: [
         """
         by \(protection.pipeline)/\(protection.dataset), chunk \(protection.chunkID), asked \
-        \(seconds(protection.askedAt)); it lasts until an answer ends it
+        \(seconds(protection.askedAt)); the protection lasts until an answer ends it
         """
       ])
   }
@@ -216,7 +218,7 @@ struct AuditTimeline {
         at: history.at, what: "hidden",
         lines: [
           "\(row): \(columns.map(printable).joined(separator: ", ")) held by \(type) ID \(id), job \(job)",
-          "it is restored when no ID holds it any more",
+          "the row is restored when no ID holds it any more",
         ])
     case .closed(let outcome, let type, let id, let job):
       let cause =
@@ -283,7 +285,7 @@ struct AuditTimeline {
     return times.isEmpty ? "" : " (\(times.joined(separator: ", ")))"
   }
 
-  /// Replaces control characters by spaces, because text from outside must not control the terminal.
+  /// Replaces control characters with spaces, because text from results and operators must not control the terminal.
   private func printable(_ text: String) -> String {
     String(
       String.UnicodeScalarView(

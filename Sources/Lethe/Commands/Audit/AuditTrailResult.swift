@@ -2,8 +2,8 @@ import Evidence
 import Ledger
 import Vocabulary
 
-/// All records of an ID as JSON. IDs are strings, because many JSON readers cannot represent integers of 63
-/// bits. A key without a known value is left out.
+/// All records of an ID as JSON. IDs are strings, because many JSON readers cannot represent all 64-bit
+/// integers. A key without a known value is left out.
 struct AuditTrailResult: Encodable {
   let id: String
   let is_known: Bool
@@ -11,9 +11,9 @@ struct AuditTrailResult: Encodable {
   let last_checks: [LastCheck]
   let events: [Event]
   let waiting: [Waiting]
-  let tombstones: [Remainder]
+  let tombstones: [IDEntry]
   let withdrawals: [Withdrawal]
-  let rehydrations: [Remainder]
+  let rehydrations: [IDEntry]
   let protections: [Protection]
   let holds: [Hold]
   let releases: [Release]
@@ -29,9 +29,9 @@ struct AuditTrailResult: Encodable {
     last_checks = trail.lastChecks.map(LastCheck.init)
     events = trail.events.map(Event.init)
     waiting = trail.waiting.map(Waiting.init)
-    tombstones = trail.tombstones.map(Remainder.init)
+    tombstones = trail.tombstones.map(IDEntry.init)
     withdrawals = trail.withdrawals.map(Withdrawal.init)
-    rehydrations = trail.rehydrations.map(Remainder.init)
+    rehydrations = trail.rehydrations.map(IDEntry.init)
     protections = trail.protections.map(Protection.init)
     holds = trail.holds.map(Hold.init)
     releases = trail.releases.map(Release.init)
@@ -153,15 +153,15 @@ struct AuditTrailResult: Encodable {
     }
   }
 
-  struct Remainder: Encodable {
+  struct IDEntry: Encodable {
     let type, reason, at: String
     let job: Job
 
-    init(_ remainder: AuditTrail.Remainder) {
-      type = remainder.type.rawValue
-      reason = remainder.reason
-      at = remainder.at
-      job = Job(remainder.job)
+    init(_ entry: AuditTrail.IDEntry) {
+      type = entry.type.rawValue
+      reason = entry.reason
+      at = entry.at
+      job = Job(entry.job)
     }
   }
 
@@ -198,7 +198,8 @@ struct AuditTrailResult: Encodable {
     }
   }
 
-  /// A hold of a row by the ID. `outcome` is `held` if the hold is open. Else it is the reason why the hold ended.
+  /// The hold of a row. `outcome` is `held` if the hold is open; otherwise it is the reason why the hold ended. `type`
+  /// and `id` name a holder, or the ID whose answer ended the hold.
   struct Hold: Encodable {
     let at, table, key, outcome: String
     let columns: [String]?

@@ -8,9 +8,9 @@ struct AuditVerify: AsyncParsableCommand, OutputCommand {
     commandName: "verify",
     abstract: "Verify the chain of evidence, and list records that were changed or removed.",
     discussion: """
-      Prints the head of the chain. Keep its hash where nobody who can write to the ledger can change it, and pass it \
-      to the next call with --expect. Then verify also finds that records at the end of the chain were removed. The \
-      exit code is 0 if the chain is complete, and 1 if not.
+      Prints the head of the chain. Keep its hash in a place where users with write access to the ledger cannot \
+      change it, and pass it to the next call with --expect. Then verify also finds that records at the end of the \
+      chain were removed. The exit code is 0 if the ledger is intact, and 1 if not.
       """)
 
   @OptionGroup var database: DatabaseOption
@@ -36,7 +36,7 @@ struct AuditVerify: AsyncParsableCommand, OutputCommand {
         try await $0.verify(expecting: expected)
       }
       try options.write(Result(verification)) { Self.text(verification) }
-      guard verification.isWhole else { throw ExitStatus.failed }
+      guard verification.isIntact else { throw ExitStatus.failed }
     }
   }
 
@@ -45,11 +45,11 @@ struct AuditVerify: AsyncParsableCommand, OutputCommand {
       "\($0.table) where \($0.key): \($0.problem)\n  remedy: \($0.remedy)"
     }
     let more = verification.faultCount - verification.faults.count
-    if more > 0 { lines.append("… and \(grouped(more)) more like these") }
+    if more > 0 { lines.append("… and \(grouped(more)) more faults") }
     lines.append(
-      verification.isWhole
-        ? "the ledger is whole"
-        : "the ledger is NOT whole: \(grouped(verification.faultCount)) faults")
+      verification.isIntact
+        ? "the ledger is intact"
+        : "the ledger is NOT intact, faults: \(grouped(verification.faultCount))")
     lines.append(
       """
       checked: \(grouped(verification.records)) records of the chain; \
@@ -93,7 +93,7 @@ struct AuditVerify: AsyncParsableCommand, OutputCommand {
     let events_before_chain: Int
 
     init(_ verification: AuditVerification) {
-      is_whole = verification.isWhole
+      is_whole = verification.isIntact
       faults = verification.faults.map {
         Fault(table: $0.table, key: $0.key, problem: $0.problem, remedy: $0.remedy)
       }

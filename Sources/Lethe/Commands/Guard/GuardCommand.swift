@@ -10,8 +10,8 @@ struct GuardCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "guard", abstract: "Keep tombstoned IDs from coming back into tables.",
     discussion: """
-      A guard is a trigger on a table. It looks up the ID of each new row in the tombstones. Roles that \
-      insert rows need no rights on the ledger.
+      A guard is a BEFORE INSERT OR UPDATE row trigger on a table. It looks up each new ID in the \
+      tombstones. Roles that insert rows need no privileges on the ledger.
       """,
     subcommands: [Install.self, Remove.self, List.self, GuardRepair.self])
 
@@ -47,7 +47,7 @@ struct GuardCommand: AsyncParsableCommand {
     func name() throws -> TableName {
       guard let name = TableName(table) else {
         throw ValidationError(
-          "\(table) is not a table's name; put parts with spaces or dots in double quotes")
+          "\"\(table)\" is not a table's name; put parts with spaces or dots in double quotes")
       }
       return name
     }
@@ -72,7 +72,7 @@ struct GuardCommand: AsyncParsableCommand {
     @Option(help: "The type of the IDs.")
     var type = IDType.tweets
 
-    @Option(help: "Leave a row with a tombstoned ID out (skip), or refuse the statement (raise).")
+    @Option(help: "For a row with a tombstoned ID: skip leaves it out, raise fails the statement.")
     var onReturn = OnReturn.skip
 
     @Option(
@@ -118,11 +118,11 @@ struct GuardCommand: AsyncParsableCommand {
         }
         try output.write(GuardLine(installed, proof)) {
           let guarded = """
-            \(table) is guarded\(proof.isProven ? "" : ", not proven"): rows whose \
+            \(table) is guarded\(proof.isProven ? "" : ", but not all tests were possible"): rows whose \
             \(installed.guarding.id) is that of a tombstone of \(type.rawValue) are \
             \(onReturn == .skip ? "left out" : "refused")
             """
-          return ([guarded] + GuardLine.reservations(installed, proof)).joined(separator: "\n")
+          return ([guarded] + GuardLine.problems(installed, proof)).joined(separator: "\n")
         }
       }
     }
@@ -152,15 +152,16 @@ struct GuardCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "List the guarded tables, and the faults of each guard.",
       discussion: """
-        Faults are found in the catalog. With --prove, a row with the ID of a temporary tombstone is \
-        inserted into each table and partition, and rolled back. The exit code is 1 if a guard does not work, \
-        and with --prove 75 if a guard could not be tried because its table was locked.
+        Without --prove, the command only reads PostgreSQL's catalogs. With --prove, a row with the ID of a \
+        temporary tombstone is inserted into each table and partition, and rolled back. The exit code \
+        is 1 if a guard does not work, and with --prove 75 if a guard could not be tested because its table was \
+        locked.
         """)
 
     @OptionGroup var options: Options
     @OptionGroup var output: OutputOptions
 
-    @Flag(help: "Try to insert rows past each guard, and roll them back.")
+    @Flag(help: "Test each guard: insert rows with a tombstoned ID, and roll them back.")
     var prove = false
 
     mutating func run() async throws {
@@ -176,7 +177,7 @@ struct GuardCommand: AsyncParsableCommand {
           }
           return lines
         }
-        let failing = lines.filter { !Self.guards($0.0, $0.1) }
+        let failing = lines.filter { !Self.isWorking($0.0, $0.1) }
         let status: ExitStatus =
           if !failing.isEmpty { .failed } else if lines.contains(where: { $0.1?.isLocked == true })
           {
@@ -204,24 +205,25 @@ struct GuardCommand: AsyncParsableCommand {
         let names = failing.map { "\($0.0.guarding.table)" }.joined(separator: ", ")
         let remedy = failing.lazy.compactMap { $0.0.faults.first?.remedy }.first
         return Failure(
-          code: status.word, message: "guards that do not work, or that are not proven: \(names)",
+          code: status.word,
+          message: "guards that do not work, or that were not completely tested: \(names)",
           remedy: remedy ?? "see came_through and not_tried of each guard; install the guard again")
       default:
         return Failure(
-          code: status.word, message: "a guard could not be tried: its table was locked",
+          code: status.word, message: "a guard could not be tested because its table was locked",
           remedy: "run again")
       }
     }
 
-    /// Whether the guard works. A guard in the state `unsure` counts as working unless a proof fails, because the cause
-    /// of the state may be harmless.
-    private static func guards(_ installed: InstalledGuard, _ proof: GuardProof?) -> Bool {
+    /// Whether the guard counts as working: its state is `active` or `unsure`, no test row came through, and the test
+    /// was complete, was ended by a lock, or was not made. The cause of the state `unsure` might be harmless.
+    private static func isWorking(_ installed: InstalledGuard, _ proof: GuardProof?) -> Bool {
       let isSound: Bool =
         switch installed.state {
         case .active, .unsure: true
         case .incomplete, .outdated, .broken, .disabled: false
         }
-      return isSound && proof?.cameThrough.isEmpty != false
+      return isSound && proof?.leaks.isEmpty != false
         && (proof?.isLocked == true || proof?.isProven != false)
     }
 
@@ -232,8 +234,8 @@ struct GuardCommand: AsyncParsableCommand {
       for (installed, proof) in lines {
         let line = GuardLine(installed, proof)
         table.add(line.table, line.id, line.type, line.on_return, line.state)
-        let reservations = GuardLine.reservations(installed, proof)
-        if !reservations.isEmpty { notes += ["\(line.table):"] + reservations }
+        let problems = GuardLine.problems(installed, proof)
+        if !problems.isEmpty { notes += ["\(line.table):"] + problems }
       }
       return ([table.text] + notes).joined(separator: "\n")
     }
@@ -252,7 +254,7 @@ private struct GuardLine: Encodable {
   let on_return: String
   let state: String
   let faults: [Fault]
-  /// Left out without a proof.
+  /// Whether all tests with rows succeeded. Left out if the guard was not tested.
   let proven: Bool?
   let came_through: [String]?
   let not_tried: [String]?
@@ -263,27 +265,28 @@ private struct GuardLine: Encodable {
     id = guarding.id
     type = guarding.type.rawValue
     on_return = guarding.onReturn.rawValue
-    state = proof?.cameThrough.isEmpty == false ? "passed by" : installed.state.rawValue
+    state = proof?.leaks.isEmpty == false ? "passed by" : installed.state.rawValue
     faults = installed.faults.map {
       Fault(state: $0.state.rawValue, message: $0.message, remedy: $0.remedy)
     }
     proven = proof?.isProven
-    came_through = proof?.cameThrough
+    came_through = proof?.leaks
     not_tried = proof?.notTried
   }
 
   /// The largest number of faults of one kind that are listed. The others are only counted.
   private static let shownMax = 10
 
-  /// The faults as text.
-  static func reservations(_ installed: InstalledGuard, _ proof: GuardProof?) -> [String] {
+  /// The faults, the failed attempts of the test and the attempts that were not possible, as text.
+  static func problems(_ installed: InstalledGuard, _ proof: GuardProof?) -> [String] {
     func some(_ all: [String]) -> [String] {
       all.prefix(shownMax)
         + (all.count > shownMax ? ["  … and \(grouped(all.count - shownMax)) more"] : [])
     }
     return some(
       installed.faults.map { "  \($0.state.rawValue): \($0.message)\n    remedy: \($0.remedy)" })
-      + some((proof?.cameThrough ?? []).map { "  a row with a tombstoned ID came \($0)" })
-      + some((proof?.notTried ?? []).map { "  not proven: \($0)" })
+      + some(
+        (proof?.leaks ?? []).map { "  the guard did not stop a test row: it came \($0)" })
+      + some((proof?.notTried ?? []).map { "  not tested: \($0)" })
   }
 }

@@ -4,15 +4,15 @@ import Foundation
 import Ledger
 import PostgreSQL
 
-/// `lethe guard repair PIPELINE`: removes tombstones that were created from IDs of neither posts nor users.
+/// `lethe guard repair PIPELINE`: removes tombstones that were created from IDs that are neither posts' nor users' IDs.
 struct GuardRepair: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "repair",
     abstract:
       "Remove tombstones that earlier versions created from IDs of neither posts nor users.",
     discussion: """
-      Earlier versions treated the id of every target as the ID of a post. From the ID of a list, for example, they \
-      created the tombstone of the post with the same number, and a guard kept that post out. A tombstone is \
+      Earlier versions treated the id of every target as the ID of a post. For example, for an X list \
+      they created the tombstone of the post with the same ID, and a guard kept that post out. A tombstone is \
       removed only if it is proven wrong: its event record names a target to which the definition now gives \
       another type, and no other record shows that the ID was deleted. The event records are kept, and a new record \
       is added to the chain of evidence.
@@ -24,10 +24,10 @@ struct GuardRepair: AsyncParsableCommand, OutputCommand {
   @Flag(help: "Show what would be removed; change nothing.")
   var dryRun = false
 
-  @Option(help: "Who removes them. Default: the user of the operating system.")
+  @Option(help: "Who removes the tombstones. Default: the user of the operating system.")
   var by: String?
 
-  @Option(help: "Why. The note is kept in the chain of evidence.")
+  @Option(help: "Why they are removed. The note is kept in the chain of evidence.")
   var note: String?
 
   mutating func validate() throws {
@@ -70,15 +70,19 @@ struct GuardRepair: AsyncParsableCommand, OutputCommand {
     }
     if found.unprovable > 0 {
       lines.append(
-        "\(grouped(found.unprovable)) tombstones of the same jobs stay: their event records were pruned"
-      )
+        """
+        \(grouped(found.unprovable)) other tombstones of the same runs might be wrong, too, and stay: their event \
+        records were pruned
+        """)
     }
     if found.unreadableRuns > 0 {
       lines.append(
         "the definitions of \(grouped(found.unreadableRuns)) runs cannot be read: their tombstones stay"
       )
     }
-    if let number = found.sealNumber { lines.append("recorded as record \(number) of the chain") }
+    if let number = found.sealNumber {
+      lines.append("recorded as record \(number) of the chain of evidence")
+    }
     return lines.joined(separator: "\n")
   }
 

@@ -74,7 +74,7 @@ struct QuarantineCommand: AsyncParsableCommand {
       abstract: "Read open lines again and apply those that are events now.",
       discussion: """
         Use it after an upgrade to a version that supports more actions or reasons. A line that still \
-        cannot be applied stays open, with the cause. If the warehouse refuses a line's event, the line, \
+        cannot be applied stays open, with the reason. If the warehouse refuses a line's event, the line, \
         its chunk and its run are not changed. Exits with 3 if a limit refused lines (check them, then use \
         --approve), and with 4 if a line of the pipeline is still open.
         """)

@@ -6,8 +6,8 @@ struct QuarantinePrune: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "prune", abstract: "Drop lines that were resolved longer ago than an age.",
     discussion: """
-      A line contains the text that the API sent. Open lines are never dropped. A record of the prune is \
-      added to the chain of evidence.
+      A line contains the text that the API sent. Open lines are never dropped. What is dropped \
+      is recorded in the chain of evidence.
       """)
 
   @OptionGroup var database: DatabaseOption
@@ -26,7 +26,8 @@ struct QuarantinePrune: AsyncParsableCommand, OutputCommand {
       try options.write(Result(pruning, isDryRun: isDryRun)) {
         guard pruning.lines > 0 else { return "no resolved line is that old: nothing to drop" }
         let what = "\(grouped(pruning.lines)) resolved lines with \(grouped(pruning.bytes)) bytes"
-        let seal = pruning.sealNumber.map { "; recorded as record \($0) of the chain" } ?? ""
+        let seal =
+          pruning.sealNumber.map { "; recorded as record \($0) of the chain of evidence" } ?? ""
         return isDryRun ? "would drop \(what)" : "dropped \(what)\(seal)"
       }
     }

@@ -21,7 +21,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
   @OptionGroup var output: OutputOptions
   @Flag(
     inversion: .prefixedNo,
-    help: "Try each change on a row of each part of its table, and roll it back.")
+    help: "Try each change on one row of its table and of each partition, and roll it back.")
   var rehearsal = true
 
   @Flag(help: "Do not check the API and its token.")
@@ -69,7 +69,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
     try await untilSignalled {
       let environment = EnvironmentCheck(pipeline, logger: options.logger)
       let api: (outcome: EnvironmentCheck.APIOutcome, findings: [Finding]) =
-        if offline { (.answered, []) } else { try await environment.api() }
+        if offline { (.responded, []) } else { try await environment.api() }
       let findings =
         try await PipelineRuntime.findings(of: pipeline, rehearses: rehearses) {
           options.logger.notice("\($0)")
@@ -94,7 +94,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
   ) -> ExitStatus {
     if findings.contains(where: { $0.severity == .error }) { return .usage }
     switch api {
-    case .answered: return .done
+    case .responded: return .done
     case .refused: return .credentials
     case .untried: return .temporary
     case .faulty: return .usage
@@ -109,7 +109,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
     return Failure(code: status.word, message: first.message + more, remedy: first.remedy)
   }
 
-  /// The first line of the result. Nil if there are errors.
+  /// The first line of the result. Nil if there is an error or a warning.
   private static func verdict(
     _ file: String, _ findings: [Finding], _ rehearses: Bool
   ) -> String? {
@@ -131,7 +131,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
     let file: String
     let line: Int?
     let severity: String
-    /// The key's path. Left out if the definition cannot be read.
+    /// The path of the key in the definition that the finding is about. Left out if the definition cannot be read.
     let path: String?
     let message: String
     let remedy: String

@@ -1,7 +1,7 @@
 import Foundation
 import SystemPackage
 
-/// The process's stdout as a stream. The reader may be slow, or may not read at all.
+/// The process's stdout as a stream. The process at its other end might read slowly, or not at all.
 enum StandardOutput {
   /// A pipe that is ready accepts this number of bytes without blocking.
   private static let bytesPerWrite = 4096

@@ -20,7 +20,7 @@ struct HoldsCommand: AsyncParsableCommand {
   struct List: AsyncParsableCommand, OutputCommand {
     static let configuration = CommandConfiguration(
       abstract: "List holds in the order in which they were created.",
-      discussion: "Former values are not shown: they may be content.")
+      discussion: "Former values are not shown, because they can contain content of posts.")
 
     @OptionGroup var database: DatabaseOption
     @OptionGroup var output: OutputOptions
@@ -71,9 +71,9 @@ struct HoldsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "End the holds of IDs; rows that no other ID holds get their former values back.",
       discussion: """
-        Use it for IDs that no answer will release any more. lethe check and lethe status count them. A row \
-        that another program changed after Lethe hid it is not changed. The name of the operator and the reason \
-        are recorded and sealed.
+        Use it for IDs that no answer will release any more. lethe check and lethe status count these IDs. If another \
+        program has changed a row since Lethe hid it, Lethe leaves the row unchanged. The name of the operator and the \
+        reason are recorded and sealed.
         """)
 
     @OptionGroup var pipeline: PipelineArgument
@@ -113,7 +113,7 @@ struct HoldsCommand: AsyncParsableCommand {
         case .done(let outcome):
           try options.write(outcome) { outcome.summary(isDryRun: release.isDryRun) }
         case .stopped(let reason, let remedy):
-          options.tell(.limitStopped, reason, remedy: remedy)
+          options.writeError(.limitStopped, reason, remedy: remedy)
           throw ExitStatus.limitStopped
         }
       }
@@ -152,13 +152,13 @@ private func text(
   _ counts: HoldLedger.Counts, _ holds: [HoldLedger.Hold], _ limit: Int
 ) -> String {
   var lines = [
-    "\(grouped(counts.holds)) rows are held in all, by \(grouped(counts.holders)) IDs"
+    "\(grouped(counts.holds)) rows are held in total, by \(grouped(counts.holders)) IDs"
   ]
   if counts.protections > 0 {
     lines.append(
       """
-      \(grouped(counts.protections)) IDs were protected by a version without holds: Lethe \
-      finds their rows at the next answer
+      \(grouped(counts.protections)) IDs were protected by an earlier version of Lethe, which had no holds: Lethe \
+      finds their rows at the next answer that releases them
       """)
   }
   guard !holds.isEmpty else { return lines.joined(separator: "\n") }
@@ -222,8 +222,11 @@ private struct HoldListing: Encodable {
 
 extension HoldRelease.Outcome {
   func summary(isDryRun: Bool) -> String {
-    var parts = ["\(grouped(opened)) rows \(isDryRun ? "would be" : "are") restored"]
-    if forgotten > 0 { parts.append("\(grouped(forgotten)) rows stay hidden permanently") }
+    var parts = ["\(grouped(restored)) rows \(isDryRun ? "would be" : "are") restored"]
+    if keptHidden > 0 {
+      parts.append(
+        "\(grouped(keptHidden)) rows \(isDryRun ? "would stay" : "stay") hidden permanently")
+    }
     if held > 0 { parts.append("\(grouped(held)) rows are still held by other IDs") }
     if changed > 0 {
       parts.append(
@@ -232,9 +235,16 @@ extension HoldRelease.Outcome {
     if gone > 0 { parts.append("\(grouped(gone)) rows do not exist any more") }
     if waits > 0 {
       parts.append(
-        "\(grouped(waits)) rows are also hidden by IDs that a version without holds protected")
+        """
+        \(grouped(waits)) rows stay hidden for now: IDs that an earlier version of Lethe protected without holds also \
+        hide them, or Lethe cannot find them, because the table or a column is missing or row-level security might \
+        hide rows
+        """)
     }
-    if protections > 0 { parts.append("\(grouped(protections)) protections are deleted") }
+    if protections > 0 {
+      parts.append(
+        "\(grouped(protections)) protections \(isDryRun ? "would be" : "are") deleted")
+    }
     return parts.joined(separator: "\n")
   }
 }

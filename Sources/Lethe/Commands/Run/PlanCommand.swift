@@ -7,8 +7,8 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "plan", abstract: "Show what a run would do; change nothing.",
     discussion: """
-      For the stored IDs, the plan shows their number and the chunks, jobs and bytes of their export. For \
-      collected chunks, it shows the rows by table, action and reason. To count the rows, plan applies each \
+      The plan shows the number of IDs in the warehouse, and the chunks, jobs and bytes of their export. For \
+      collected chunks, it also shows the rows by table, action and reason. To count the rows, plan applies each \
       batch and rolls it back. A row that two batches reach is counted twice.
 
       With --sql, the plan shows the statements with which apply counts, changes, checks and records rows, for each \
@@ -67,11 +67,11 @@ extension PlanReport {
     let parts =
       ["a run would check", totals.text]
       + datasets.compactMap { dataset in
-        dataset.stops.map {
+        dataset.stopReason.map {
           "the dataset \(dataset.dataset) would not be exported: \($0)\n  remedy: run lethe check"
         }
       }
-      + unfit.map { "\($0.message)\n  remedy: \($0.remedy)" }
+      + incompatibleRuns.map { "\($0.message)\n  remedy: \($0.remedy)" }
     guard !chunks.isEmpty else {
       return (parts + ["no collected chunk waits to be applied"]).joined(separator: "\n\n")
     }
@@ -95,7 +95,7 @@ extension PlanReport {
     }
     let stops =
       chunks.compactMap { chunk in
-        chunk.stops.map {
+        chunk.stopReason.map {
           RunReport.StoppedChunk(
             chunkID: chunk.chunkID, dataset: chunk.dataset, reason: $0, file: file
           ).advice

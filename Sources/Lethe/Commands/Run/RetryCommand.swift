@@ -7,9 +7,9 @@ struct RetryCommand: AsyncParsableCommand, OutputCommand {
     commandName: "retry",
     abstract: "Apply again a chunk that was set aside, or events that were refused.",
     discussion: """
-      Use it after the cause is removed: a foreign key, a trigger, a missing privilege. The rest of the chunk is \
-      applied with the definition of its run. Events that a newer answer has superseded are dropped first, and \
-      the limits are checked again. Events that are refused again are set aside again.
+      Use it after you have removed the cause, for example a foreign key, a trigger or a missing privilege. The \
+      rest of the chunk is applied with the definition of its run. Events that a newer answer has superseded are \
+      dropped first, and the limits are checked again. Events that are refused again are set aside again.
 
       A chunk that failed before it had a result has nothing to apply: the next run asks about its IDs \
       again. The exit codes are those of lethe run, for the retried part only.

@@ -1,6 +1,7 @@
 import ArgumentParser
 internal import DefinitionFiles
 import Foundation
+internal import Ledger
 import Logging
 import Runtime
 import Vocabulary
@@ -16,6 +17,15 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
 
   @Flag(help: "Only finish earlier runs; start no new run. For an orchestrator's retries.")
   var resumeOnly = false
+
+  @Flag(
+    help: ArgumentHelp(
+      "Work together with the processes that run the pipeline now, here or on other machines.",
+      discussion: """
+        One process at a time exports a dataset, and one at a time has the API's slot of a type. All of them collect \
+        and apply chunks, but one at a time changes the warehouse. They start one new run together. If no process works on the pipeline, this one is the first.
+        """))
+  var join = false
 
   @Flag(
     help: "End earlier runs without finishing them, and check all IDs again.")
@@ -46,6 +56,9 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
     guard !(giveUp && adoptDefinition) else {
       throw ValidationError("--give-up and --adopt-definition cannot be used together")
     }
+    guard !(join && (giveUp || adoptDefinition)) else {
+      throw ValidationError("--join cannot be used with --give-up or --adopt-definition")
+    }
     guard adoptDefinition || (by == nil && note == nil) else {
       throw ValidationError("--by and --note need --adopt-definition")
     }
@@ -58,10 +71,11 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
     let pipeline = try pipeline.load()
     let (options, resumeOnly, skipIfIdle) = (output, resumeOnly, skipIfIdle)
     let (giveUp, adopts, by, note) = (giveUp, adoptDefinition, by, note)
+    let mode: TeamMode = join ? .joining : giveUp || adopts ? .alone : .first
     let (directory, isGiven) = try (workDirectory.path, workDirectory.isGiven)
     try await untilSignalled {
       let (preparation, reports, openLines, refused) = try await PipelineRuntime.with(
-        pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
+        pipeline, as: mode, workDirectory: directory, movingRuns: isGiven, logger: options.logger
       ) { runtime in
         let preparation = RunPreparation(
           givenUp: giveUp ? try await runtime.giveUp() : nil,
@@ -71,12 +85,12 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
           reports = try await runtime.run(resumeOnly: resumeOnly)
         } catch let error as NoNewRun {
           (reports, refused) = (error.reports, error)
-        } catch let error as DefinitionError where preparation.hasDone {
+        } catch let error as DefinitionError where preparation.hasChangedRuns {
           refused = NoNewRun(why: error, reports: [], postponed: nil)
         }
         return (preparation, reports, try await runtime.openQuarantine(), refused)
       }
-      // This error has priority: until it is corrected, no new run can start.
+      // This error has priority, because no new run can start before it is corrected.
       if let refused { options.logger.critical("\(refused)") }
       let status = refused == nil ? ExitStatus(of: reports, openLines: openLines) : .usage
       let error =
@@ -98,15 +112,15 @@ private struct RunPreparation: Sendable {
   let givenUp: [PipelineRuntime.GivenUp]?
   let adopted: [PipelineRuntime.Adopted]?
 
-  var hasDone: Bool { givenUp?.isEmpty == false || adopted?.isEmpty == false }
+  var hasChangedRuns: Bool { givenUp?.isEmpty == false || adopted?.isEmpty == false }
 }
 
-/// The newest run's report. The reports of earlier runs that were finished are in `finished_earlier`.
+/// The result of `lethe run`: the newest run's report, with the reports of earlier runs in `finished_earlier`.
 private struct RunResult: Encodable {
   let preparation: RunPreparation
   let newest: RunReport?
   let finishedEarlier: [RunReport]
-  /// The error for work of any of the runs that waits for an operator.
+  /// Describes the work that waits for an operator, in any of the runs. Nil if there is none.
   let error: Failure?
 
   init(_ preparation: RunPreparation, _ reports: [RunReport], error: Failure?) {
@@ -116,7 +130,7 @@ private struct RunResult: Encodable {
     finishedEarlier = reports.dropLast()
   }
 
-  /// The largest resident memory of this process.
+  /// The largest resident memory of this process so far.
   private static var peakMemoryBytes: Int {
     var usage = rusage()
     getrusage(RUSAGE_SELF.rawValue, &usage)
@@ -211,7 +225,7 @@ extension RunReport {
       }
       guard dataset.rowsLeftOut > 0 else { return nil }
       let causes = LeftOutCause.allCases.compactMap { cause in
-        dataset.leftOut[cause.rawValue].map { "\(grouped($0)) \(cause.words)" }
+        dataset.leftOut[cause.rawValue].map { "\(grouped($0)) \(cause.phrase)" }
       }
       return """
         \(name): \(grouped(dataset.rowsLeftOut)) rows were left out, and X was not asked about them: \

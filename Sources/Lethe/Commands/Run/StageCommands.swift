@@ -15,9 +15,9 @@ struct StageOptions: ParsableArguments {
 
 extension StageCommand {
   /// Runs one stage and writes its report.
-  /// - Parameter isLast: whether this stage also reports the open lines of the quarantine, of all runs.
+  /// - Parameter reportsQuarantine: whether the stage also reports the pipeline's open lines in the quarantine.
   func runStage(
-    isLast: Bool = false,
+    reportsQuarantine: Bool = false,
     _ body: @escaping @Sendable (PipelineRuntime) async throws -> PipelineRuntime.StageReport
   ) async throws {
     let pipeline = try pipeline.load()
@@ -28,7 +28,7 @@ extension StageCommand {
         pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
       ) { runtime -> (PipelineRuntime.StageReport, Int) in
         let report = try await body(runtime)
-        guard isLast else { return (report, 0) }
+        guard reportsQuarantine else { return (report, 0) }
         return (report, try await runtime.openQuarantine())
       }
       let status = ExitStatus(of: report.runs, openLines: openLines)
@@ -150,6 +150,8 @@ struct ApplyCommand: StageCommand {
 
   mutating func run() async throws {
     let (approved, by, note) = (approve, by, note)
-    try await runStage(isLast: true) { try await $0.apply(approving: approved, by: by, note: note) }
+    try await runStage(reportsQuarantine: true) {
+      try await $0.apply(approving: approved, by: by, note: note)
+    }
   }
 }

@@ -31,12 +31,14 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
         let ledger = RunLedger(connection: $0)
         return PipelineStatus(
           runs: try await ledger.recent(pipeline: name, limit: limit),
+          workers: try await WorkerLedger.activities(of: name, on: $0),
           halted: try await ledger.halted(pipeline: name),
           refused: try await ledger.refused(pipeline: name),
           openLines: try await QuarantineLedger(connection: $0).openLines(pipeline: name),
           holds: try await HoldLedger(connection: $0).counts(),
           unasked: try await OrphanedHolds(current: [], on: $0).countsIfKnown(),
-          unfit: try await RunDefinitionMismatch.all(of: name, on: $0), isOfOnePipeline: name != nil
+          incompatibleRuns: try await RunDefinitionMismatch.all(of: name, on: $0),
+          isOfOnePipeline: name != nil
         )
       }
       try options.write(Result(status)) { status.text }
@@ -45,6 +47,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
 
   private struct Result: Encodable {
     let runs: [Line]
+    let workers: [Worker]
     let stopped: [RunReport.StoppedChunk]
     let set_aside: [RunReport.SetAsideChunk]
     let refused: [RunReport.RefusedEvent]
@@ -54,18 +57,42 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
 
     init(_ status: PipelineStatus) {
       runs = status.runs.map(Line.init)
+      workers = status.workers.map(Worker.init)
       stopped = status.stopped
       set_aside = status.setAside
       refused = status.refusedEvents
-      unfit = status.unfit
+      unfit = status.incompatibleRuns
       quarantine_open = status.openLines
       holds = Holds(status)
     }
   }
 
+  /// A process that works on a pipeline now.
+  private struct Worker: Encodable {
+    let pipeline: String?
+    let command: String
+    let host: String
+    let process_id: Int32
+    let since: String
+    /// Until then, no other process takes over from it, even if it does not respond.
+    let expires_at: String
+    let work: [String]
+
+    init(_ activity: WorkerLedger.Activity) {
+      pipeline = activity.holder.pipeline
+      command = activity.holder.command
+      host = activity.holder.process.host
+      process_id = activity.holder.process.processID
+      since = activity.holder.since
+      expires_at = activity.holder.expiresAt
+      work = activity.work
+    }
+  }
+
   private struct Holds: Encodable {
     let rows, ids: Int
-    /// Holds of IDs that no dataset exports any more. Left out if they cannot be counted.
+    /// The numbers of rows and IDs for holds of IDs that no dataset exports any more. Left out if they cannot be
+    /// counted.
     let unasked_rows, unasked_ids: Int?
     /// IDs that were protected by an older version, which had no holds.
     let protected_ids: Int
@@ -94,17 +121,20 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let left_out: [String: [String: Int]]
     /// The reasons why a limit has stopped the export, by dataset.
     let stopped_datasets: [String: String]
+    /// The reasons why an export failed, by dataset.
+    let failed_datasets: [String: String]
 
     init(_ run: RunLedger.RunStatus) {
       run_id = run.runID
       pipeline = run.pipeline
-      status = run.status
+      status = run.status.rawValue
       in_progress = run.isUnfinished && run.isWorkedOn
       started_at = run.startedAt
       finished_at = run.finishedAt
       ids = run.ids
       chunks = run.chunks
       stopped_datasets = run.stoppedDatasets
+      failed_datasets = run.failedDatasets
       left_out = Dictionary(
         uniqueKeysWithValues: run.leftOut.map { dataset, rows in
           (
@@ -119,13 +149,14 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
 /// The newest runs, and the work that waits for an operator.
 private struct PipelineStatus {
   let runs: [RunLedger.RunStatus]
+  let workers: [WorkerLedger.Activity]
   let halted: [RunLedger.HaltedChunk]
   let refused: [RunLedger.RefusedEvent]
   let openLines: Int
   let holds: HoldLedger.Counts
   let unasked: OrphanedHolds.Counts?
-  let unfit: [RunDefinitionMismatch]
-  /// Whether the status is of one pipeline. Holds are counted for all pipelines, because one row may have holders of
+  let incompatibleRuns: [RunDefinitionMismatch]
+  /// Whether the status is of one pipeline. Holds are counted for all pipelines, because one row can have holders of
   /// several pipelines.
   let isOfOnePipeline: Bool
 
@@ -145,7 +176,7 @@ private struct PipelineStatus {
     refused.map { .init($0, file: Self.file($0.definitionFile, $0.pipeline)) }
   }
 
-  /// Runs of older versions have no file name in the ledger.
+  /// Runs of older versions have no file name in the ledger. Commands then contain a placeholder.
   private static func file(_ known: String?, _ pipeline: String) -> String {
     known ?? "the-definition-of-\(pipeline)"
   }
@@ -156,13 +187,14 @@ private struct PipelineStatus {
       "run", "pipeline", "status", "started", "finished", "IDs", "left out", "chunks")
     for run in runs {
       table.add(
-        "\(run.runID)", run.pipeline, run.isLeft ? "unfinished" : run.status, run.startedAt,
+        "\(run.runID)", run.pipeline, run.isPaused ? "unfinished" : run.status.rawValue,
+        run.startedAt,
         run.finishedAt ?? "-",
         grouped(run.ids), grouped(run.leftOut.reduce(0) { $0 + $1.rows.rows }), run.chunks)
     }
-    var parts = [table.text] + leftOut
-    let unfitIDs = Set(unfit.map(\.runID))
-    if runs.contains(where: { $0.isLeft && !unfitIDs.contains($0.runID) }) {
+    var parts = [table.text] + workers.map(\.text) + leftOut + failedExports
+    let unfitIDs = Set(incompatibleRuns.map(\.runID))
+    if runs.contains(where: { $0.isPaused && !unfitIDs.contains($0.runID) }) {
       parts.append(
         """
         unfinished: no process works on this run
@@ -170,20 +202,40 @@ private struct PipelineStatus {
         """)
     }
     if let text = holdText { parts.append(text) }
-    parts += unfit.map(\.description)
+    parts += incompatibleRuns.map(\.description)
     parts += stopped.map(\.advice)
     parts += setAside.map(\.notice)
     parts += refusedEvents.paragraphs
     if openLines > 0 {
-      parts.append("\(grouped(openLines)) lines of the quarantine are open: lethe quarantine list")
+      parts.append(
+        """
+        \(grouped(openLines)) lines of the quarantine are open
+          remedy: run lethe quarantine list to see them
+        """)
     }
     return parts.joined(separator: "\n\n")
   }
 
+  private var newestRuns: [RunLedger.RunStatus] {
+    var seen: Set<String> = []
+    return runs.filter { seen.insert($0.pipeline).inserted }
+  }
+
+  /// The exports of each pipeline's newest run that failed.
+  private var failedExports: [String] {
+    newestRuns.flatMap { run in
+      run.failedDatasets.sorted { $0.key < $1.key }.map { dataset, why in
+        """
+        the rest of \(dataset) of \(run.pipeline) was not exported: \(why)
+          remedy: correct the cause; then lethe run \(shellWord(Self.file(run.definitionFile, run.pipeline)))
+        """
+      }
+    }
+  }
+
   /// The rows that were left out by each pipeline's newest run.
   private var leftOut: [String] {
-    var seen: Set<String> = []
-    return runs.filter { seen.insert($0.pipeline).inserted }.flatMap { run in
+    newestRuns.flatMap { run in
       run.leftOut.map { dataset, rows in
         if let why = run.stoppedDatasets[dataset] {
           return """
@@ -193,7 +245,7 @@ private struct PipelineStatus {
         }
         return """
           \(dataset) of \(run.pipeline): \(grouped(rows.rows)) rows were left out, and X was not asked about them: \
-          \(rows.words)
+          \(rows.summary)
             remedy: run lethe check
           """
       }
@@ -222,16 +274,24 @@ private struct PipelineStatus {
     if holds.protections > 0 {
       lines.append(
         """
-        \(grouped(holds.protections)) IDs were protected by a version without holds: Lethe finds their rows at \
-        the next answer that releases them
+        \(grouped(holds.protections)) IDs were protected by an earlier version of Lethe, which had no holds: Lethe \
+        finds their rows at the next answer that releases them
         """)
     }
     return lines.isEmpty ? nil : lines.joined(separator: "\n")
   }
 }
 
+extension WorkerLedger.Activity {
+  /// One line, such as `lethe run (process 812 on db-jobs-1, since …) works on nightly: slot of tweets`.
+  fileprivate var text: String {
+    let what = work.isEmpty ? "" : ": \(work.joined(separator: ", "))"
+    return "\(holder.description) works on \(holder.pipeline ?? "no pipeline yet")\(what)"
+  }
+}
+
 extension RunLedger.RunStatus {
-  fileprivate var isUnfinished: Bool { status == "running" }
+  fileprivate var isUnfinished: Bool { status == .running }
   /// Whether the run was interrupted, or waits for the next stage command.
-  fileprivate var isLeft: Bool { isUnfinished && !isWorkedOn }
+  fileprivate var isPaused: Bool { isUnfinished && !isWorkedOn }
 }

@@ -32,7 +32,7 @@ extension Action: Hashable {
   public func hash(into hasher: inout Hasher) { AnyHashable(kind).hash(into: &hasher) }
 }
 
-/// The actions that definitions may name.
+/// The actions that definitions can name.
 package struct ActionVocabulary: Sendable {
   package let kinds: [any RowAction.Type]
 
@@ -44,7 +44,7 @@ package struct ActionVocabulary: Sendable {
     ScrubGeoAction.self, RedactAction.self,
   ])
 
-  /// The actions of the current task. A test may add its own actions.
+  /// The actions of the current task. A test can add its own actions.
   @TaskLocal package static var current = standard
 
   package func kind(_ word: String) -> (any RowAction.Type)? { kinds.first { $0.word == word } }
@@ -53,7 +53,7 @@ package struct ActionVocabulary: Sendable {
   package var redactingWords: [String] { kinds.filter { $0.isRedacting }.map { $0.word } }
 
   /// The words that a definition writes as a mapping: `{protect: …}`.
-  fileprivate var keys: [String] { kinds.filter { $0.isMapping }.map { $0.word } }
+  fileprivate var keys: [String] { kinds.filter { $0.allowsMapping }.map { $0.word } }
 
   /// The remedy for an unknown action: `write delete, ignore or {protect: …}`.
   fileprivate var advice: String {
@@ -66,7 +66,7 @@ package struct ActionVocabulary: Sendable {
 
 extension Action {
   /// Reads the action for a reason: an action's word alone, or a mapping with that word as its only key.
-  /// - Returns: nil if the action is not valid. The mistake is then in the list.
+  /// - Returns: nil if the action is not valid. The mistake is then in `map.mistakes`.
   init?(_ node: Node, in map: YAMLMap, reason: String) {
     let path = map.name(reason)
     guard node.mapping != nil else {
@@ -77,7 +77,7 @@ extension Action {
         return nil
       }
       guard let word = map.string(node, name: path) else { return nil }
-      self.init(alone: word, path, map.mistakes)
+      self.init(word: word, path, map.mistakes)
       return
     }
     let vocabulary = ActionVocabulary.current
@@ -87,33 +87,33 @@ extension Action {
       action.noteWrongType(path, node, "one action")
       return nil
     }
-    // An unknown word is already in the list of mistakes.
+    // An unknown word is already recorded in `map.mistakes`.
     guard let kind = vocabulary.kind(word)?.read(action) else { return nil }
     self.init(kind)
   }
 
-  private init?(alone word: Located<String>, _ path: String, _ mistakes: Mistakes) {
+  private init?(word: Located<String>, _ path: String, _ mistakes: Mistakes) {
     let vocabulary = ActionVocabulary.current
     let kind = vocabulary.kind(word.value)
-    if let action = kind?.alone() {
+    if let action = kind?.fromWord() {
       self.init(action)
       return
     }
-    let fault =
-      kind?.fault ?? ("unknown action \(word.value)", vocabulary.advice)
-    mistakes.note(word.line, "\(path): \(fault.message)", fault.remedy)
+    let mistake =
+      kind?.missingMappingError ?? ("unknown action \(word.value)", vocabulary.advice)
+    mistakes.note(word.line, "\(path): \(mistake.message)", mistake.remedy)
     return nil
   }
 }
 
-// MARK: The frozen definition of a run
+// MARK: The run's copy of the definition
 
 extension Action: Codable {
   public init(from decoder: any Decoder) throws {
-    let members = try decoder.container(keyedBy: FrozenKey.self)
+    let members = try decoder.container(keyedBy: StoredKey.self)
     let keys = members.allKeys.map(\.stringValue).sorted()
     guard keys.count == 1, let key = keys.first,
-      let kind = ActionVocabulary.current.kinds.first(where: { $0.frozenKey == key })
+      let kind = ActionVocabulary.current.kinds.first(where: { $0.storedKey == key })
     else {
       throw DecodingError.dataCorrupted(
         .init(
@@ -121,14 +121,14 @@ extension Action: Codable {
           debugDescription: keys.isEmpty
             ? "no action" : "unknown action \(keys.joined(separator: ", "))"))
     }
-    let values = try members.nestedContainer(keyedBy: FrozenKey.self, forKey: FrozenKey(key))
-    self.init(try kind.init(frozen: values))
+    let values = try members.nestedContainer(keyedBy: StoredKey.self, forKey: StoredKey(key))
+    self.init(try kind.init(stored: values))
   }
 
   public func encode(to encoder: any Encoder) throws {
-    var members = encoder.container(keyedBy: FrozenKey.self)
+    var members = encoder.container(keyedBy: StoredKey.self)
     var values = members.nestedContainer(
-      keyedBy: FrozenKey.self, forKey: FrozenKey(type(of: kind).frozenKey))
-    try kind.freeze(into: &values)
+      keyedBy: StoredKey.self, forKey: StoredKey(type(of: kind).storedKey))
+    try kind.encode(into: &values)
   }
 }

@@ -15,7 +15,7 @@ public struct ColumnValue: Sendable, Hashable, Codable {
 
 extension ColumnValue {
   /// Reads `column: value` of a definition. `null` is NULL.
-  /// - Returns: nil if the node is not a single value. The mistake is then in the list.
+  /// - Returns: nil if the node is not a single value. The mistake is then in `map.mistakes`.
   init?(_ node: Node, of column: String, in map: YAMLMap) {
     if YAMLMap.isNull(node) {
       self.init(column: column, value: nil)
@@ -29,7 +29,7 @@ extension ColumnValue {
   }
 
   /// Reads the columns and values of a required key.
-  /// - Returns: nil if the key is missing, or if one of the values is not valid. The mistake is then in the list.
+  /// - Returns: nil if the key is missing, or if one of the values is not valid. The mistake is then in `map.mistakes`.
   static func all(_ map: YAMLMap, _ key: String) -> [ColumnValue]? {
     guard let node = map.requiredNode(key),
       let columns = YAMLMap(node, path: map.name(key), keys: .names, map.mistakes)

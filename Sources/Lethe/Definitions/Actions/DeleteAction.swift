@@ -1,14 +1,14 @@
-/// The action that deletes the row.
+/// The action that deletes the rows that an event matches.
 package struct DeleteAction: RowAction {
   package static let word = "delete"
   package static let form = word
-  package static let isMapping = false
+  package static let allowsMapping = false
 
   package init() {}
 
-  package static func alone() -> DeleteAction? { DeleteAction() }
+  package static func fromWord() -> DeleteAction? { DeleteAction() }
 
-  package init(frozen container: KeyedDecodingContainer<FrozenKey>) {}
+  package init(stored container: KeyedDecodingContainer<StoredKey>) {}
 
   package static let isRedacting = true
   package static let isRemoving = true

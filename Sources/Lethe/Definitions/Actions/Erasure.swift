@@ -14,7 +14,8 @@ public struct Erasure: Sendable, Hashable, Codable {
     self.cut = cut
   }
 
-  /// Reads an erasure. In the frozen definitions of older runs, it is only a list of columns.
+  /// Reads an erasure. In definitions that an older version of Lethe stored with its runs, an erasure is only a list of
+  /// columns.
   public init(from decoder: any Decoder) throws {
     if let columns = try? decoder.singleValueContainer().decode([String].self) {
       self.init(set: columns.map { ColumnValue(column: $0, value: nil) })
@@ -78,7 +79,7 @@ package protocol ErasingAction: RowAction {
 }
 
 extension ErasingAction {
-  package static var fault: (message: String, remedy: String)? {
+  package static var missingMappingError: (message: String, remedy: String)? {
     ("\(word) names no columns", "write {\(word): [column, …]}")
   }
 
@@ -91,11 +92,11 @@ extension ErasingAction {
     Self(content.renamingColumns(name))
   }
 
-  package init(frozen container: KeyedDecodingContainer<FrozenKey>) throws {
+  package init(stored container: KeyedDecodingContainer<StoredKey>) throws {
     self.init(try container.decode(Erasure.self, forKey: "_0"))
   }
 
-  package func freeze(into container: inout KeyedEncodingContainer<FrozenKey>) throws {
+  package func encode(into container: inout KeyedEncodingContainer<StoredKey>) throws {
     try container.encode(content, forKey: "_0")
   }
 

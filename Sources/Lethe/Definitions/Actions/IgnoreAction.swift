@@ -2,13 +2,13 @@
 package struct IgnoreAction: RowAction {
   package static let word = "ignore"
   package static let form = word
-  package static let isMapping = false
+  package static let allowsMapping = false
 
   package init() {}
 
-  package static func alone() -> IgnoreAction? { IgnoreAction() }
+  package static func fromWord() -> IgnoreAction? { IgnoreAction() }
 
-  package init(frozen container: KeyedDecodingContainer<FrozenKey>) {}
+  package init(stored container: KeyedDecodingContainer<StoredKey>) {}
 }
 
 extension Action {

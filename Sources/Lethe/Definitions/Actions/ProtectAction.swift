@@ -5,7 +5,7 @@ package import SQLText
 /// back when no ID holds it any more.
 package struct ProtectAction: RowAction {
   package static let word = "protect"
-  package static let fault: (message: String, remedy: String)? = (
+  package static let missingMappingError: (message: String, remedy: String)? = (
     "protect names no columns", "write {protect: {set: {column: value}}}"
   )
 
@@ -33,12 +33,12 @@ package struct ProtectAction: RowAction {
     ProtectAction(set: set.renamingColumns(name), restore: restore.renamingColumns(name))
   }
 
-  package init(frozen container: KeyedDecodingContainer<FrozenKey>) throws {
+  package init(stored container: KeyedDecodingContainer<StoredKey>) throws {
     set = try container.decode([ColumnValue].self, forKey: "set")
     restore = try container.decode(Restore.self, forKey: "restore")
   }
 
-  package func freeze(into container: inout KeyedEncodingContainer<FrozenKey>) throws {
+  package func encode(into container: inout KeyedEncodingContainer<StoredKey>) throws {
     try container.encode(set, forKey: "set")
     try container.encode(restore, forKey: "restore")
   }
@@ -64,7 +64,7 @@ package struct ProtectAction: RowAction {
 }
 
 /// The change that restores rows that a version of Lethe without holds has protected. It sets the values in the
-/// definition's `restore`. A `ProtectAction` creates it. No definition names it.
+/// definition's `restore`. A `ProtectAction` creates this change. A definition cannot name it.
 package struct FormerRestore: RowChange {
   package static let word = "restore"
 
@@ -77,7 +77,7 @@ package struct FormerRestore: RowChange {
   package var columnsSet: [String] { to.map(\.column) }
   package func assignments(_ row: some RowSQL) -> [SQL] { to.map { row.assignment($0) } }
 
-  /// The condition that a row has the values that Lethe set. Another writer has changed the other rows since.
+  /// The condition that a row has the values that Lethe set. If a row has other values, another program has changed it.
   package func needsChange(_ row: some RowSQL) -> SQL? {
     from.map { row.isAsSet($0) }.joined(separator: " AND ")
   }

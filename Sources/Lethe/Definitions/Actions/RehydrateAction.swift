@@ -11,7 +11,7 @@ package struct RehydrateAction: RowAction {
 
   package init(mark: [ColumnValue] = []) { self.mark = mark }
 
-  package static func alone() -> RehydrateAction? { RehydrateAction() }
+  package static func fromWord() -> RehydrateAction? { RehydrateAction() }
 
   package static func read(_ map: YAMLMap) -> RehydrateAction? {
     map.requiredMap(word, keys: .fixed(["set"])).flatMap { ColumnValue.all($0, "set") }
@@ -28,12 +28,13 @@ package struct RehydrateAction: RowAction {
     RehydrateAction(mark: mark.renamingColumns(name))
   }
 
-  /// Reads a frozen action. In older runs, it has no `mark`, because a rehydration marked no row.
-  package init(frozen container: KeyedDecodingContainer<FrozenKey>) throws {
+  /// Reads a stored action. Actions that an older version of Lethe stored have no `mark`, because rehydrate could not
+  /// mark rows then.
+  package init(stored container: KeyedDecodingContainer<StoredKey>) throws {
     mark = try container.decodeIfPresent([ColumnValue].self, forKey: "mark") ?? []
   }
 
-  package func freeze(into container: inout KeyedEncodingContainer<FrozenKey>) throws {
+  package func encode(into container: inout KeyedEncodingContainer<StoredKey>) throws {
     try container.encode(mark, forKey: "mark")
   }
 

@@ -5,14 +5,15 @@ internal import Yams
 public enum Restore: Sendable, Hashable {
   /// The row stays hidden. Its former values are not kept.
   case none
-  /// The row gets its former values back. `fallback` is used if these values are unknown, because a version that kept
-  /// no former values hid the row.
+  /// The row gets its former values back. If these values are unknown, because an earlier version of Lethe hid the
+  /// row and kept no former values, `fallback` is used.
   case former(fallback: [ColumnValue], ifWritten: IfWritten)
 
-  /// What happens to a row that another writer has changed since the export, if the held columns still have the values
+  /// What happens to a row that another program has changed since the export, if the held columns still have the values
   /// that Lethe set.
   public enum IfWritten: String, Sendable, Hashable, Codable {
-    /// The restore waits for the next answer. The table must have row versions that can be trusted.
+    /// The restore waits for the next answer about the ID. Lethe detects the change by the row version. So this needs a
+    /// table whose row versions show each change.
     case wait
     /// The row is restored.
     case ignore
@@ -20,7 +21,7 @@ public enum Restore: Sendable, Hashable {
 
   public var keepsHolds: Bool { self != .none }
 
-  /// Whether a row is restored although another writer has changed it since the export.
+  /// Whether a row is restored although another program has changed it since the export.
   package var ignoresWriters: Bool {
     if case .former(_, .ignore) = self { true } else { false }
   }
@@ -31,7 +32,8 @@ extension Restore: Codable {
     case fallback, ifWritten
   }
 
-  /// Reads a restore. In the frozen definitions of runs before there were holds, it is only a list of values.
+  /// Reads a restore. In definitions that a version without holds stored with its runs, a restore is only a list of
+  /// values.
   public init(from decoder: any Decoder) throws {
     if let values = try? decoder.singleValueContainer().decode([ColumnValue].self) {
       self = values.isEmpty ? .none : .former(fallback: values, ifWritten: .wait)
@@ -84,7 +86,7 @@ struct WrittenRestore {
   let values: [Located<ColumnValue>]
   let ifWritten: Located<String>?
 
-  /// - Returns: nil if the node is not valid. The mistake is then in the list.
+  /// - Returns: nil if the node is not valid. The mistake is then in `protect.mistakes`.
   init?(_ node: Node, in protect: YAMLMap) {
     let path = protect.name("restore")
     let expected = "none, former or {column: value, …}"
@@ -113,7 +115,7 @@ struct WrittenRestore {
 }
 
 extension WrittenRestore {
-  /// The restore of a protection that sets these columns. Mistakes are added to the list.
+  /// The restore of a protection that sets these columns. Mistakes are added to `mistakes`.
   func resolved(of set: [ColumnValue], _ mistakes: Mistakes) -> Restore {
     if let word {
       switch word.value {
@@ -147,7 +149,7 @@ extension WrittenRestore {
     mistakes.note(
       word.line, "unknown if_written: \(word.value)",
       (meant.map { "did you mean \($0)? " } ?? "")
-        + "write wait, or ignore to restore rows that somebody else has written since")
+        + "write wait, or ignore to restore rows that another program has changed")
     return .wait
   }
 }

@@ -8,20 +8,20 @@ package import SQLText
 /// the action's word in the ledger's enum type `lethe.action`. Statements, holds, limits, records, plans and checks
 /// use only this protocol.
 package protocol RowAction: RowChange {
-  /// The action's key in the frozen definitions of runs. It must never change, because older runs contain it.
-  static var frozenKey: String { get }
+  /// The action's key in the runs' copies of the definition. It must never change, because older runs contain it.
+  static var storedKey: String { get }
   /// The action's form in a definition, for messages: `delete`, or `{scrub_geo: …}`.
   static var form: String { get }
 
-  /// The action for its word alone.
-  /// - Returns: nil if the word needs more. `fault` is then the error.
-  static func alone() -> Self?
-  /// The error for the word alone: its message says what is missing, and its remedy says what to write.
-  static var fault: (message: String, remedy: String)? { get }
+  /// The action that a definition writes as a word, without a mapping.
+  /// - Returns: nil if the action needs a mapping. `missingMappingError` is then the error.
+  static func fromWord() -> Self?
+  /// The error for a word without its mapping. The message says what is missing, and the remedy says what to write.
+  static var missingMappingError: (message: String, remedy: String)? { get }
   /// Whether the action can be written as `{word: …}`.
-  static var isMapping: Bool { get }
+  static var allowsMapping: Bool { get }
   /// Reads `{word: …}`. The mapping has only this key.
-  /// - Returns: nil if the mapping is not valid. The mistake is then in the list.
+  /// - Returns: nil if the mapping is not valid. The mistake is then in `map.mistakes`.
   static func read(_ map: YAMLMap) -> Self?
   /// The text of the action in a definition.
   var written: String { get }
@@ -29,11 +29,12 @@ package protocol RowAction: RowChange {
   var columns: [String] { get }
   /// The same action on columns of other names.
   func renamingColumns(_ name: (String) -> String) -> Self
-  /// Reads what `freeze` writes, and what earlier versions wrote.
-  init(frozen container: KeyedDecodingContainer<FrozenKey>) throws
-  func freeze(into container: inout KeyedEncodingContainer<FrozenKey>) throws
+  /// Reads what `encode` writes, and what earlier versions wrote.
+  init(stored container: KeyedDecodingContainer<StoredKey>) throws
+  func encode(into container: inout KeyedEncodingContainer<StoredKey>) throws
 
-  /// The change that restores rows that a version without holds has changed. Nil if there is none.
+  /// The change that restores rows. An older version of Lethe changed them, and it had no holds yet. Nil if there is
+  /// none.
   var formerRestore: FormerRestore? { get }
   /// The requirements for a table, for `lethe check`.
   var requirements: [ActionRequirement] { get }
@@ -50,7 +51,8 @@ package protocol RowChange: Sendable, Hashable {
   static var isRemoving: Bool { get }
   /// Whether the event's ID is queued to be fetched again.
   var queuesIDs: Bool { get }
-  /// Whether the change is made only once for each edit of a post. The row may have been fetched again since.
+  /// Whether the change is made only once for each edit of a post, because the row might already have been fetched
+  /// again after the edit.
   var isOncePerEdit: Bool { get }
   /// The values that the change removes from rows that are kept. They are also removed from the holds of these rows.
   var erasure: Erasure? { get }
@@ -63,7 +65,7 @@ package protocol RowChange: Sendable, Hashable {
   var operation: RowOperation? { get }
   /// The columns that the change sets.
   var columnsSet: [String] { get }
-  /// `column = value` for each of these columns.
+  /// `column = value` for each column in `columnsSet`.
   func assignments(_ row: some RowSQL) -> [SQL]
   /// The condition that a row still needs the change. Nil if each matching row needs it.
   func needsChange(_ row: some RowSQL) -> SQL?
@@ -89,7 +91,7 @@ package enum ActionRequirement: Sendable, Hashable {
   case holds(setting: [ColumnValue], fallback: [ColumnValue], Restore.IfWritten)
 }
 
-/// The columns that hide a row, and how it is restored.
+/// The columns and values that hide a row, and how the row is restored.
 package struct Hiding: Sendable, Hashable {
   package let set: [ColumnValue]
   package let restore: Restore
@@ -111,8 +113,8 @@ package protocol RowSQL {
   func has(_ cut: JSONCut) -> SQL
 }
 
-/// The key of an action, or of a part of it, in a frozen definition.
-package struct FrozenKey: CodingKey, ExpressibleByStringLiteral {
+/// The key of an action, or of a part of it, in a run's copy of the definition.
+package struct StoredKey: CodingKey, ExpressibleByStringLiteral {
   package let stringValue: String
   package var intValue: Int? { nil }
 
@@ -125,17 +127,17 @@ package struct FrozenKey: CodingKey, ExpressibleByStringLiteral {
 /// The properties that most actions have.
 extension RowAction {
   package static var form: String { "{\(word): …}" }
-  package static var frozenKey: String { word }
-  package static func alone() -> Self? { nil }
-  package static var fault: (message: String, remedy: String)? { nil }
-  package static var isMapping: Bool { true }
+  package static var storedKey: String { word }
+  package static func fromWord() -> Self? { nil }
+  package static var missingMappingError: (message: String, remedy: String)? { nil }
+  package static var allowsMapping: Bool { true }
   package static func read(_ map: YAMLMap) -> Self? { nil }
   package var written: String { Self.word }
   package var columns: [String] { [] }
   package func renamingColumns(_ name: (String) -> String) -> Self { self }
   package var formerRestore: FormerRestore? { nil }
   package var requirements: [ActionRequirement] { [] }
-  package func freeze(into container: inout KeyedEncodingContainer<FrozenKey>) throws {}
+  package func encode(into container: inout KeyedEncodingContainer<StoredKey>) throws {}
 }
 
 extension RowChange {

@@ -1,7 +1,7 @@
 /// The action that removes the location from the row, and keeps the rest.
 package struct ScrubGeoAction: ErasingAction {
   package static let word = "scrub_geo"
-  package static let frozenKey = "scrubGeo"
+  package static let storedKey = "scrubGeo"
 
   package let content: Erasure
 

@@ -7,7 +7,7 @@ package struct BatchLedger: Sendable {
   let origin: BatchOrigin
   let answers: Answers
 
-  /// The dataset's action for each reason, and its consequences.
+  /// The dataset's action for each reason, and what else an event with that reason causes.
   package struct Answers: Sendable {
     /// The label of `lethe.action` for each label of `lethe.reason`.
     let actions: [String: String]
@@ -15,7 +15,8 @@ package struct BatchLedger: Sendable {
     let removing: [String]
     /// The reasons whose IDs are queued to be fetched again.
     let queueing: [String]
-    /// Whether event records were ever pruned. If so, the ledger may have only a trace of an edit.
+    /// Whether event records were ever pruned. If so, the record of an edit can be missing, although a trace of the
+    /// edit exists.
     let hasPrunedRecords: Bool
 
     package init(
@@ -76,8 +77,8 @@ package struct BatchLedger: Sendable {
     ).rowsAffected > 0
   }
 
-  /// Restores protections that this transaction has ended.
-  /// - Parameter ids: a query of their IDs. Nil for all of them.
+  /// Puts back protections that this transaction has ended.
+  /// - Parameter ids: a query of the IDs of the protections to put back. Nil for all of them.
   package func keepProtections(of ids: SQL? = nil) async throws {
     _ = try await transaction.run(
       """
@@ -91,21 +92,21 @@ package struct BatchLedger: Sendable {
   // MARK: Rows that are restored
 
   /// Counts the rows that releases have restored, for the batch's totals.
-  package func countOpened() async throws -> Int {
+  package func countRestored() async throws -> Int {
     try await transaction.execute(
       """
       INSERT INTO lethe_touched (action, table_name, id, reason, rows)
       SELECT 'restore', table_name, id, reason, count(*)
-      FROM lethe_due WHERE outcome = 'opened' GROUP BY table_name, id, reason
+      FROM lethe_due WHERE outcome = 'restored' GROUP BY table_name, id, reason
       """)
     return try await transaction.query(
-      "SELECT count(*) FROM lethe_due WHERE outcome = 'opened'"
+      "SELECT count(*) FROM lethe_due WHERE outcome = 'restored'"
     ).onlyRow(as: Int.self)
   }
 
   /// Writes records for restored rows that are posts or users themselves, except for the event's own row.
   /// - Returns: the number of records.
-  package func recordOpened() async throws -> Int {
+  package func recordRestored() async throws -> Int {
     try await transaction.execute(
       """
       INSERT INTO lethe.event
@@ -113,7 +114,7 @@ package struct BatchLedger: Sendable {
       SELECT h.row_id, h.row_type, d.reason, 'restore', \(origin.chunkID), \(origin.jobID), now(),
              pg_catalog.jsonb_build_object('restore ' || d.table_name, 1), d.id, \(origin.number)::integer
       FROM lethe_due AS d JOIN lethe.hold AS h USING (hold_id)
-      WHERE d.outcome = 'opened' AND h.row_id IS NOT NULL
+      WHERE d.outcome = 'restored' AND h.row_id IS NOT NULL
         AND (h.row_type, h.row_id) <> (\(origin.typeSQL), d.id)
       """)
   }
@@ -147,7 +148,7 @@ package struct BatchLedger: Sendable {
       .statement(range, making: last, hasTouched: hasTouched)
   }
 
-  /// Stores the counts of a partly applied event with the event. Later they become part of its record.
+  /// Stores the counts of a partly applied event with the event. Later these counts become part of the event's record.
   package func recordPart(of id: Int64) async throws {
     try await transaction.executeOne(
       """
@@ -168,7 +169,7 @@ package struct BatchLedger: Sendable {
     try await recordTotals()
   }
 
-  /// The end of an INSERT into `lethe.change`.
+  /// The end of an INSERT into `lethe.change`: adds the rows to a count that already exists.
   static let addingToTotals: SQL = """
     ON CONFLICT (chunk_id, table_name, action, reason)
     DO UPDATE SET rows = change.rows + excluded.rows
@@ -185,7 +186,7 @@ package struct BatchLedger: Sendable {
   }
 
   private func queueRehydrations(_ range: EventRange) async throws {
-    guard range.mayHold(answers.queueing) else { return }
+    guard range.mayContain(answers.queueing) else { return }
     _ = try await transaction.run(
       """
       INSERT INTO lethe.rehydration (type, id, reason, job_id, queued_at)

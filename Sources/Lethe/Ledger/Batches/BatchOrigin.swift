@@ -14,7 +14,7 @@ package struct BatchOrigin: Sendable {
   package let askedAt: String
   /// The batch's number in `lethe.batch`.
   package var number: Int
-  /// The database cluster of the transaction IDs in the holds. Nil if it is unknown.
+  /// The identifier of the database cluster that assigns the transaction IDs in the holds. Nil if it is unknown.
   package let cluster: Int64?
 
   package init(

@@ -3,7 +3,8 @@ package import SQLText
 /// The edits of posts that a dataset has already applied.
 package struct EditHistory: Sendable {
   let origin: BatchOrigin
-  /// Whether event records were ever pruned. If so, the ledger may have only a trace of an edit.
+  /// Whether event records were ever pruned. If so, the record of an edit can be missing, although a trace of the edit
+  /// exists.
   let hasPrunedRecords: Bool
 
   package init(_ origin: BatchOrigin, hasPrunedRecords: Bool) {
@@ -11,11 +12,11 @@ package struct EditHistory: Sendable {
     self.hasPrunedRecords = hasPrunedRecords
   }
 
-  /// The condition that the dataset has not applied the edit before. The ID may have been fetched again since, so a
-  /// dataset applies an edit only once. Edits with the same times from the platform are the same edit. All edits
-  /// without any time are treated as one edit. Records of this batch are ignored.
+  /// The condition that the dataset has not applied the edit before. A dataset applies an edit only once, because the
+  /// post might already have been fetched again after the edit. Edits with the same times from the platform are the
+  /// same edit. All edits without any time are treated as one edit. Records of this batch are ignored.
   ///
-  /// - Parameter label: the label of the change that was made for the edit. Nil if the ID was queued.
+  /// - Parameter label: the label of the change that an edit makes to rows. Nil for the change that only queues the ID.
   package func isNewEdit(label: String?) -> SQL {
     let wasMade = label.map { " OR e.changed ? \($0)" as SQL } ?? ""
     return """
@@ -44,12 +45,12 @@ package struct EditHistory: Sendable {
   }
 
   /// The condition that the last result with an answer for the ID of the event `s` has left no trace of the same edit.
-  /// The record that the trace repeats may be pruned.
+  /// A trace is enough, although the record that it repeats might be pruned.
   private var isNotTraced: SQL {
     """
     NOT EXISTS (
       SELECT FROM lethe.coverage AS v JOIN lethe.trace AS t ON t.chunk_id = v.chunk_id,
-           LATERAL (SELECT \(PastEvents.place(of: "s.id", in: "t")) AS place) AS p
+           LATERAL (SELECT \(PastEvents.position(of: "s.id", in: "t")) AS place) AS p
       WHERE v.pipeline = \(origin.pipeline)
         AND v.dataset = \(origin.dataset)
         AND v.first_id <= s.id AND v.last_id >= s.id AND t.reason = s.reason AND t.action = 'rehydrate'

@@ -5,11 +5,12 @@ package struct EventRange: Sendable {
   package let chunkID: Int64
   package var after: Int64
   package var through: Int64
-  /// The labels of `lethe.reason` among the events, and maybe other labels. Nil if they are unknown.
+  /// The labels of `lethe.reason` that the events have. The set can contain further labels. Nil if the labels are
+  /// unknown.
   package var reasons: Set<String>?
-  /// Whether an event of the range may end a protection.
+  /// False only if it is known that no event of the range ends a protection.
   package var mayRestore: Bool
-  /// Whether an event of the range may be partly applied.
+  /// False only if it is known that no event of the range is partly applied.
   package var mayBePartlyApplied: Bool
 
   package init(
@@ -29,7 +30,8 @@ package struct EventRange: Sendable {
     self.init(chunkID: chunk.id, after: chunk.firstID - 1, through: chunk.lastID)
   }
 
-  package func mayHold(_ reasons: [String]) -> Bool {
+  /// False only if it is known that no event of the range has one of the reasons.
+  package func mayContain(_ reasons: [String]) -> Bool {
     self.reasons.map { !$0.isDisjoint(with: reasons) } ?? true
   }
 

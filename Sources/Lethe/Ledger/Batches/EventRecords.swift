@@ -8,7 +8,7 @@ struct EventRecords {
 
   /// The statement for a range's events.
   /// - Parameters:
-  ///   - last: a change that the statement also makes. Its rows then need not be counted by event.
+  ///   - last: a change that the statement also makes. The statement itself counts the rows that are changed.
   ///   - hasTouched: whether there are rows in `lethe_touched`.
   /// - Returns: a query of one row with `events`, the number of events, and `sha256`, the digest of their records and
   ///   traces.
@@ -34,7 +34,7 @@ struct EventRecords {
     ctes += [recordsCTE(range, of: source), tracesCTE(range)]
     ctes += tombstoneCTE(range)
     let bytes = recordBytes(range, of: source)
-    // Each ID has one record, and the source is in the order of the IDs.
+    // Each ID has one record, and `source` is in the order of the IDs. So the hash does not depend on the plan.
     return """
       WITH \(ctes.joined(separator: ", "))
       SELECT events, CASE WHEN traced IS NULL THEN recorded ELSE sha256(recorded || traced) END AS sha256
@@ -82,7 +82,7 @@ struct EventRecords {
   /// missing. ON CONFLICT makes a batch 10 % slower than a join that leaves out existing tombstones. But ON CONFLICT
   /// does not depend on the plan. With a bad plan, the join took ten times as long as the rest of the statement.
   private func tombstoneCTE(_ range: EventRange) -> [SQL] {
-    guard range.mayHold(answers.removing) else { return [] }
+    guard range.mayContain(answers.removing) else { return [] }
     return [
       """
       tombstones AS (
@@ -124,7 +124,7 @@ struct EventRecords {
     /// SQL: `lethe.changed_bytes` of `changed`.
     let changedBytes: SQL
 
-    /// - Parameter select: a query of the columns above, and changed.
+    /// - Parameter select: a query of the columns of `source`, and of `changed`.
     init(_ select: SQL) {
       cte = "source AS MATERIALIZED (\n\(select)\nORDER BY id\n)"
       changed = "s.changed"
@@ -132,7 +132,7 @@ struct EventRecords {
     }
 
     /// - Parameters:
-    ///   - select: a query of the columns above, and is_changed.
+    ///   - select: a query of the columns of `source`, and of `is_changed`.
     ///   - label: the label of the change that each of these events has made to one row. The values for the label are
     ///     in subqueries, so that they are computed only once and not for each event.
     init(_ select: SQL, changedBy label: SQL) {
@@ -145,9 +145,9 @@ struct EventRecords {
     }
   }
 
-  /// The events for which `changed` has changed one row, and the other events. Usually there are no other events, and
-  /// counting them is cheaper than a join. The join is a full join, because PostgreSQL never runs a full join as a
-  /// nested loop, even if it expects few rows.
+  /// The source for the events for which `changed` has changed one row, and for the other events. Usually there are no
+  /// other events. To find that out, two counts are compared, because this is cheaper than a join. The join is a full
+  /// join, because PostgreSQL never runs a full join as a nested loop, even if it expects few rows.
   private func uncountedSource(
     _ range: EventRange, making last: BatchLedger.LastChange
   ) -> RecordSource {
@@ -190,12 +190,12 @@ struct EventRecords {
     _ range: EventRange,
     _ value: (_ reason: SQL, _ action: SQL, _ isConstant: Bool) -> SQL
   ) -> SQL {
-    // An ID that the result does not name is clean.
+    // The answer about an ID that the result does not name has the reason `clean`, and its action is always `restore`.
     let actions =
       answers.actions.map { (reason: $0.key, action: $0.value) } + [
         (reason: "clean", action: "restore")
       ]
-    let cases = actions.filter { range.mayHold([$0.reason]) }.map { reason, action -> SQL in
+    let cases = actions.filter { range.mayContain([$0.reason]) }.map { reason, action -> SQL in
       let reason: SQL = "\(reason)::lethe.reason"
       let action: SQL = "\(action)::lethe.action"
       return "WHEN \(reason) THEN \(value(reason, action, true))"
@@ -208,8 +208,8 @@ struct EventRecords {
       """
   }
 
-  /// Events that may have changed any number of rows. The counts are in `lethe_touched`, by event. The counts of parts
-  /// applied earlier are stored with the event. The counts of `last` come from the same statement.
+  /// The source for events that can have changed any number of rows. The counts are in `lethe_touched`, by event. The
+  /// counts of parts applied earlier are stored with the event. The counts of `last` come from the same statement.
   private func countedSource(
     _ range: EventRange, making last: BatchLedger.LastChange?
   ) -> RecordSource {
@@ -245,7 +245,7 @@ struct EventRecords {
       """)
   }
 
-  /// Events that have changed no row.
+  /// The source for events that have changed no row.
   private func untouchedSource(
     _ range: EventRange
   ) -> RecordSource {

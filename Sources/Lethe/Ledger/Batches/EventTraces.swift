@@ -6,7 +6,8 @@ extension EventRecords {
   /// repeat, the first answer has a record, and the others have traces.
   ///
   /// Records are looked up only by ID. PostgreSQL might run a join with their chunks in the other direction, and read
-  /// all records of all chunks for each event. With `IS TRUE`, the set of chunks is built only once.
+  /// all records of all chunks for each event. With `IS TRUE`, PostgreSQL cannot convert the IN condition to a join,
+  /// and builds the set of chunks only once.
   func isRepeated(_ range: EventRange) -> SQL {
     let action = forAnswer(range) { _, action, _ in action }
     return """
@@ -29,7 +30,7 @@ extension EventRecords {
   /// bytes become part of the batch's hash.
   func tracesCTE(_ range: EventRange) -> SQL {
     let action = forAnswer(range) { _, action, _ in action }
-    // The number of bytes of the largest distance: half of its hexadecimal digits.
+    // The number of bytes of the largest distance from first_id: half of the number of its hexadecimal digits.
     let width: SQL = "(length(to_hex(s.last_id - s.first_id)) + 1) / 2"
     func times(_ column: SQL) -> SQL {
       "CASE WHEN s.action = 'rehydrate' THEN pg_catalog.array_agg(s.\(column) ORDER BY s.id) END"

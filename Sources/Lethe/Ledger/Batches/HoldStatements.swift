@@ -20,7 +20,7 @@ package struct HoldStatements: Sendable {
   /// The CTE `holds`: adds a hold for each row of `changed`, or adds columns to an existing hold. It returns hold_id
   /// and row_key.
   /// - Parameters:
-  ///   - ignoresWriters: whether a row is restored even if another writer has changed it since the export.
+  ///   - ignoresWriters: whether a row is restored even if another program has changed it since the export.
   ///   - type: SQL: the type of the row's own ID.
   ///   - id: SQL: the row's own ID.
   package func holds(ignoresWriters: Bool, type: SQL, id: SQL) -> SQL {
@@ -73,7 +73,7 @@ package struct HoldStatements: Sendable {
   }
 
   /// CTEs for rows that stay hidden permanently. They remove the columns from the holds of `reached`, and end a hold
-  /// that has no column left. This includes rows that somebody else has shown again and that are hidden again now.
+  /// that has no column left. This includes rows that another program has made visible and that are hidden again now.
   package func kept(_ columns: [String]) -> [SQL] {
     let columns: SQL = "\(columns)::text[]"
     let ending: SQL = "h.hold_id IN (SELECT hold_id FROM reached WHERE unheld IS NOT NULL OR wants)"

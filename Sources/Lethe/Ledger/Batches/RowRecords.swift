@@ -19,7 +19,8 @@ package struct RowRecords: Sendable {
     self.label = label
   }
 
-  /// Common table expressions that must follow `changed`, which returns event_id, reason and row_id.
+  /// The common table expressions that write the records. They must follow `changed`, which returns event_id, reason
+  /// and row_id.
   package func records(leavingTombstones: Bool) -> SQL {
     let rowType: SQL = "\(type.rawValue)::lethe.job_type"
     let job: SQL = "\(origin.jobID)"

@@ -2,8 +2,8 @@ package import SQLText
 
 /// The temporary tables of a session that applies batches. Each table is empty when a transaction begins.
 package enum ScratchTables {
-  /// - `lethe_touched`: the number of changed rows by action, table and event. The event is NULL if its record already
-  ///   has the count.
+  /// - `lethe_touched`: the number of changed rows by action, table and event. The column `id` is NULL if the event's
+  ///   record already contains the count.
   /// - `lethe_restored`: the protections without holds that the batch ends.
   package static let ofBatches: SQL = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_touched (
@@ -18,10 +18,11 @@ package enum ScratchTables {
     """
 
   /// - `lethe_ending`: the holders that are released.
-  /// - `lethe_due`: the outcome for each of their holds.
+  /// - `lethe_due`: the holds of these holders, each with its outcome.
   package static let ofReleases: SQL = """
     CREATE TEMP TABLE IF NOT EXISTS lethe_ending (
-        hold_id bigint NOT NULL, id bigint NOT NULL, reason lethe.reason NOT NULL, PRIMARY KEY (hold_id, id)
+        hold_id bigint NOT NULL, id bigint NOT NULL, reason lethe.reason NOT NULL, table_name text,
+        PRIMARY KEY (hold_id, id)
     ) ON COMMIT DELETE ROWS;
     CREATE TEMP TABLE IF NOT EXISTS lethe_due (
         hold_id bigint PRIMARY KEY, table_name text NOT NULL, key text[] NOT NULL, id bigint NOT NULL,

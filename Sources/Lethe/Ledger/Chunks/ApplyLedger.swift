@@ -1,3 +1,4 @@
+import CrashPoints
 internal import Definitions
 public import PostgreSQL
 import Vocabulary
@@ -5,8 +6,8 @@ import Vocabulary
 /// The records of apply, for the step from `collected` to `applied`. They are written in the same transaction as the
 /// changed rows.
 extension ChunkLedger {
-  /// The smallest size at which the table is truncated. Below it, deleting rows is faster than creating new files.
-  private static let emptiedBytesMin: Int64 = 1 << 20
+  /// `lethe.collected` is truncated only if it is larger. Otherwise, deleting rows is faster than creating new files.
+  private static let truncatedBytesMin: Int64 = 1 << 20
 
   /// The number of a chunk's events with one reason.
   public struct EventCounts: Sendable, Equatable {
@@ -23,8 +24,8 @@ extension ChunkLedger {
 
   /// The numbers of a chunk's collected events by reason.
   /// - Throws: `LedgerError` if the chunk had events and they are missing. This can happen after a restore from a dump.
-  ///   If the dump waited for a lock while the table was truncated, it contains the empty table, but the chunk's older
-  ///   row.
+  ///   If pg_dump waited for a lock while `lethe.collected` was truncated, the dump contains that table without rows,
+  ///   but the chunk's row from before.
   public func eventCounts(of chunk: Chunk) async throws -> [EventCounts] {
     let counts = try await connection.query(
       """
@@ -54,7 +55,7 @@ extension ChunkLedger {
         throw LedgerError(
           code: .unreadable,
           message: "\(chunk.label): its collected events are missing in the ledger",
-          remedy: "the next lethe run asks about its IDs again")
+          remedy: "do nothing: the next lethe run asks about its IDs again")
       }
     }
     return counts
@@ -64,16 +65,18 @@ extension ChunkLedger {
   public struct BatchExtent: Sendable {
     /// The ID of the last event.
     public let through: Int64
-    /// The labels of `lethe.reason` among the events, and maybe other labels.
+    /// The labels of `lethe.reason` that the events have. The set can contain further labels.
     public let reasons: Set<String>
-    /// Whether an event may end a protection.
+    /// False only if it is known that no event ends a protection.
     public let restores: Bool
-    /// Whether an event may be partly applied.
+    /// False only if it is known that no event is partly applied.
     public let isPartlyApplied: Bool
   }
 
   /// The batch after `through`. Nil if no event is left.
-  /// - Parameter counts: the chunk's counts, which are used for each batch. Nil reads the batch's events instead.
+  /// - Parameters:
+  ///   - events: the maximum number of events. Nil for all events.
+  ///   - counts: the chunk's counts, which are used for each batch. If it is nil, the events of the batch are read.
   public func nextBatch(
     of chunk: Chunk, after through: Int64, events: Int?, assuming counts: [EventCounts]?,
     on session: some Session
@@ -117,7 +120,8 @@ extension ChunkLedger {
     ).onlyRow(as: Int64?.self)
   }
 
-  /// Whether event records were ever pruned. If so, the ledger may have only traces of edits that were queued long ago.
+  /// Whether event records were ever pruned. If so, the records of old edits can be missing, although their traces
+  /// exist.
   public func hasPrunedRecords() async throws -> Bool {
     try await connection.query("SELECT EXISTS (SELECT FROM lethe.seal WHERE kind = 'prune')")
       .onlyRow(as: Bool.self)
@@ -152,7 +156,7 @@ extension ChunkLedger {
 
   /// Sets the chunk's position to `through`, and takes the chunk's lease for this process. Only for a transaction that
   /// is rolled back.
-  public func stand(
+  public func setPosition(
     _ chunk: Chunk, after through: Int64, on transaction: Transaction
   ) async throws {
     try await transaction.executeOne(
@@ -228,12 +232,13 @@ extension ChunkLedger {
         of: chunk, heldBy: lease, setting: "applied_through = last_id, stopped_reason = NULL",
         where: "applied_through = \(through)"))
     try await rangesChecked(of: chunk, jobID: jobID, on: transaction)
-    let isAlone = try await holdsCollectedAlone(chunk, on: transaction)
+    let isAlone = try await isOnlyChunkInCollected(chunk, on: transaction)
     if !isAlone { try await deleteCollected(of: chunk, on: transaction) }
-    // This comes late, because the chain stays locked from here to the end of the transaction.
+    // This statement comes late, because it locks the chain until the transaction ends.
     try await transaction.execute(
       "SELECT lethe.seal('job', \(jobID), \(chunk.id), lethe.job_content(\(jobID)))")
-    // This comes last, so that no process waits for this table while this process waits for the chain.
+    // This statement comes last, so that no other process waits for `lethe.collected` while this process waits for the
+    // chain.
     if isAlone { try await emptyCollected(of: chunk, on: transaction) }
   }
 
@@ -242,25 +247,26 @@ extension ChunkLedger {
       "DELETE FROM lethe.collected WHERE chunk_id = \(chunk.id)")
   }
 
-  /// Whether the table contains only this chunk's events, is large enough to be truncated, and may be truncated.
-  private func holdsCollectedAlone(
+  /// Whether `lethe.collected` contains only this chunk's events and is large enough to be truncated, and this role has
+  /// the privilege.
+  private func isOnlyChunkInCollected(
     _ chunk: Chunk, on transaction: Transaction
   ) async throws -> Bool {
     try await transaction.query(
       """
       SELECT (SELECT min(chunk_id) = \(chunk.id) AND max(chunk_id) = \(chunk.id)
         FROM lethe.collected) IS TRUE
-         AND pg_relation_size('lethe.collected') > \(Self.emptiedBytesMin)
+         AND pg_relation_size('lethe.collected') > \(Self.truncatedBytesMin)
          AND has_table_privilege('lethe.collected', 'TRUNCATE')
       """
     ).onlyRow(as: Bool.self)
   }
 
-  /// Truncates the table, unless other processes use it. Deleting the rows would take 5 % of the time that applying the
-  /// events takes, and would leave all rows for VACUUM.
+  /// Truncates `lethe.collected`, unless other processes use it. Deleting the rows would take 5 % of the time that
+  /// applying the events takes, and would leave all rows for VACUUM.
   private func emptyCollected(of chunk: Chunk, on transaction: Transaction) async throws {
-    if try await lockCollectedAtOnce(on: transaction),
-      try await holdsCollectedAlone(chunk, on: transaction)
+    if try await lockCollectedWithoutWaiting(on: transaction),
+      try await isOnlyChunkInCollected(chunk, on: transaction)
     {
       try await transaction.execute("TRUNCATE lethe.collected")
     } else {
@@ -268,9 +274,9 @@ extension ChunkLedger {
     }
   }
 
-  /// Locks the table without waiting.
-  /// - Returns: false if other processes use the table.
-  private func lockCollectedAtOnce(on transaction: Transaction) async throws -> Bool {
+  /// Locks `lethe.collected` without waiting.
+  /// - Returns: false if other processes use it.
+  private func lockCollectedWithoutWaiting(on transaction: Transaction) async throws -> Bool {
     try await transaction.execute("SAVEPOINT before_lock")
     do {
       try await transaction.execute("LOCK TABLE lethe.collected IN ACCESS EXCLUSIVE MODE NOWAIT")
@@ -302,23 +308,23 @@ extension ChunkLedger {
   /// Records that a limit has stopped the chunk before any row was changed.
   public func chunkStopped(_ chunk: Chunk, why: String) async throws {
     try await ChunkQueries.guarded(
-      connection, chunk.label,
+      connection, chunk.label, recording: .chunkStopped,
       """
       UPDATE lethe.chunk SET stopped_reason = \(prose: why)
       WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = \(state: .collected)
       """)
   }
 
-  /// The rows of the warehouse that were changed and restored for the chunk so far, in all tables together.
+  /// The number of the warehouse's rows that were changed or restored for the chunk so far, in all tables together.
   public func rowsChanged(of chunk: Chunk) async throws -> Int {
     try await connection.query(
       "SELECT coalesce(sum(rows), 0)::bigint FROM lethe.change WHERE chunk_id = \(chunk.id)"
     ).onlyRow(as: Int.self)
   }
 
-  /// The rows that a run has redacted so far, by reason, for its limits. Restores do not count, and neither
-  /// do chunks that an operator has approved.
-  public func rowsRedactedUnasked(in runID: Int64) async throws -> [String: Int] {
+  /// The numbers of rows that a run has redacted so far, by reason, for its limits. Restores do not count. Chunks that
+  /// an operator has approved do not count, either.
+  public func rowsRedactedWithoutApproval(in runID: Int64) async throws -> [String: Int] {
     let rows = try await connection.query(
       """
       SELECT reason::text, sum(rows)::bigint

@@ -42,7 +42,7 @@ extension ChunkLedger {
     }
   }
 
-  /// The number of a collected chunk's events that wait, and the number of them that newer answers have superseded.
+  /// The number of waiting events of a collected chunk, and how many of them are superseded by newer answers.
   public func waitingEvents(of chunk: Chunk) async throws -> (events: Int, superseded: Int) {
     try await connection.query(
       "SELECT count(*), count(superseded_by) FROM lethe.collected WHERE chunk_id = \(chunk.id)"

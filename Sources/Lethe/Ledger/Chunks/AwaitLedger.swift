@@ -1,3 +1,4 @@
+import CrashPoints
 import PostgreSQL
 import Vocabulary
 
@@ -5,7 +6,7 @@ import Vocabulary
 extension ChunkLedger {
   /// Records that the job is complete at the API.
   public func jobCompleted(_ attempt: Attempt, of chunk: Chunk) async throws {
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .jobCompleted) { transaction in
       try await transaction.executeOne(
         """
         UPDATE lethe.job SET status = \(JobStatus.complete.description), completed_at = clock_timestamp()

@@ -1,11 +1,12 @@
+import CrashPoints
 public import PostgreSQL
 public import Vocabulary
 
-/// Reads chunks and makes guarded changes to them, for the ledger types of all stages.
+/// Queries that the ledger types of all stages share: they read chunks, and change rows only with the right lease.
 struct ChunkQueries {
   static let columns: SQL = """
     c.chunk_id, c.run_id, r.key, r.pipeline, c.dataset, c.type::text, c.number, c.first_id,
-    c.last_id, c.ids, c.bytes, c.sha256, c.path, c.state::text, c.applied_through,
+    c.last_id, c.ids, c.bytes, c.sha256, c.path, c.file_host, c.state::text, c.applied_through,
     c.approved_at IS NOT NULL AS is_approved
     """
 
@@ -15,13 +16,13 @@ struct ChunkQueries {
         id: row["chunk_id"], runID: row["run_id"], runKey: row["key"], pipeline: row["pipeline"],
         dataset: row["dataset"], type: row["type"], number: row["number"],
         firstID: row["first_id"], lastID: row["last_id"], ids: row["ids"], bytes: row["bytes"],
-        sha256: row["sha256"], path: row["path"], state: row["state"],
+        sha256: row["sha256"], path: row["path"], fileHost: row["file_host"], state: row["state"],
         appliedThrough: row["applied_through"], isApproved: row["is_approved"])
     }
   }
 
-  /// Runs an update that must change exactly one row.
-  /// - Throws: `LedgerError` (`.leaseLost`) if it changes no row.
+  /// Runs a statement that must change or return exactly one row.
+  /// - Throws: `LedgerError` (`.leaseLost`) if it does not.
   static func guarded(
     _ session: some Session, _ what: String, _ sql: SQL
   ) async throws {
@@ -90,9 +91,10 @@ public struct ChunkLedger: Sendable {
       .map { Attempt(jobID: $0.0, number: $0.1, name: $0.2, apiID: $0.3) }
   }
 
-  /// Records the last status of a job at the API. It is only information.
+  /// Records the last status of a job at the API. Only operators read it.
   public func statusSeen(_ status: JobStatus, of attempt: Attempt) async throws {
     try await connection.execute(
+      recording: .statusSeen,
       """
       UPDATE lethe.job SET status = \(prose: status.description)
       WHERE job_id = \(attempt.jobID)
@@ -113,24 +115,27 @@ public struct ChunkLedger: Sendable {
     """
   }
 
-  /// Records that the job ended without a result. The chunk goes back to `exported` for another attempt.
-  /// After the last attempt it fails.
+  /// Records that the job ended without a result. The chunk goes back to `exported` for another attempt. After the last
+  /// attempt, the chunk fails.
   ///
+  /// - Parameter isCounted: whether the attempt, and all before it, count for the largest number of attempts.
   /// - Returns: whether there is another attempt.
   public func jobFailed(
-    _ attempt: Attempt, of chunk: Chunk, why: String, attemptsMax: Int
+    _ attempt: Attempt, of chunk: Chunk, why: String, attemptsMax: Int, isCounted: Bool = true
   ) async throws -> Bool {
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .jobFailed) { transaction in
       let before = try await transaction.query(
         "SELECT attempts_before FROM lethe.chunk WHERE chunk_id = \(chunk.id)"
       ).onlyRow(as: Int.self)
-      let hasAnother = attempt.number - before < attemptsMax
+      let hasAnother = !isCounted || attempt.number - before < attemptsMax
       try await end(attempt, why: why, on: transaction)
       if hasAnother {
         try await ChunkQueries.guarded(
           transaction, chunk.label,
           // The chunk is still `exported` if the job was never created.
-          ChunkTransition.jobFailed.update(of: chunk, orIn: [.exported], heldBy: lease))
+          ChunkTransition.jobFailed.update(
+            of: chunk, orIn: [.exported], heldBy: lease,
+            setting: isCounted ? "" : "attempts_before = \(attempt.number)"))
       } else {
         try await fail(
           chunk, why: "\(attempt.number - before) jobs failed, the last one: \(why)",
@@ -140,10 +145,12 @@ public struct ChunkLedger: Sendable {
     }
   }
 
-  /// Ends the chunk as failed.
-  /// - Parameter isRetryable: whether a new chunk of the same IDs may succeed.
+  /// Changes the chunk's state to `failed`.
+  /// - Parameter isRetryable: whether a new chunk of the same IDs can succeed.
   public func chunkFailed(_ chunk: Chunk, why: String, isRetryable: Bool) async throws {
-    try await fail(chunk, why: why, isRetryable: isRetryable, on: connection)
+    try await CrashStep.chunkFailed.around {
+      try await fail(chunk, why: why, isRetryable: isRetryable, on: connection)
+    }
   }
 
   func fail(
@@ -152,5 +159,23 @@ public struct ChunkLedger: Sendable {
     try await make(
       .failed, of: chunk, setting: "failure = \(prose: why), is_retryable = \(isRetryable)",
       on: session)
+  }
+}
+
+extension ChunkLedger {
+  /// Records that this process works on a chunk that it has leased.
+  /// - Returns: the chunk in its current state.
+  public func take(_ chunkID: Int64) async throws -> Chunk {
+    let rows = try await CrashStep.chunkTaken.around {
+      try await connection.query(
+        """
+        WITH c AS (UPDATE lethe.chunk SET lease = \(lease.token) WHERE chunk_id = \(chunkID) RETURNING *)
+        SELECT \(ChunkQueries.columns) FROM c JOIN lethe.run AS r USING (run_id)
+        """)
+    }
+    guard let chunk = try ChunkQueries.chunks(from: rows).first else {
+      throw LedgerError.leaseLost("chunk \(chunkID)")
+    }
+    return chunk
   }
 }

@@ -1,8 +1,8 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// A change of a chunk from one state to another. The list of transitions is complete. The guarded updates, the diagram
-/// in docs/reference/ledger.md and the tests use it.
+/// A change of a chunk from one state to another. `all` contains every transition. The guarded updates, the diagram in
+/// docs/reference/ledger.md and the tests use these transitions.
 public struct ChunkTransition: Sendable, Equatable {
   /// The stage, or the operator, that may make the transition.
   public enum Actor: String, Sendable, CaseIterable {
@@ -22,7 +22,7 @@ public struct ChunkTransition: Sendable, Equatable {
     from: [.complete], to: .collected, by: [.collect])
   /// The chunk's last batch is applied.
   public static let applied = ChunkTransition(from: [.collected], to: .applied, by: [.apply])
-  /// The job ended without a result. The chunk has another attempt.
+  /// The job ended without a result. The chunk gets another attempt.
   public static let jobFailed = ChunkTransition(
     from: [.created, .uploaded, .complete], to: .exported, by: [.submit, .await, .collect])
   /// The host refused the chunk as too large, and the chunk is cut in two.
@@ -44,15 +44,15 @@ public struct ChunkTransition: Sendable, Equatable {
   ]
 
   /// Whether the chunk goes back to an earlier state.
-  public var isBack: Bool { from.allSatisfy { $0.place > to.place } }
+  public var goesBack: Bool { from.allSatisfy { $0.position > to.position } }
 
   /// The column of the time that the transition sets. Nil if the chunk goes back.
-  public var timeSet: String? { isBack ? nil : to.timeColumn }
+  public var timeSet: String? { goesBack ? nil : to.timeColumn }
 
   /// The columns of the times that the transition clears: the times of the states after the new state.
   public var timesCleared: [String] {
-    guard isBack, let last = from.map(\.place).max() else { return [] }
-    return ChunkState.allCases[(to.place + 1)...last].map(\.timeColumn)
+    guard goesBack, let last = from.map(\.position).max() else { return [] }
+    return ChunkState.allCases[(to.position + 1)...last].map(\.timeColumn)
   }
 
   /// SQL: the assignments for an UPDATE of `lethe.chunk`.
@@ -66,7 +66,7 @@ public struct ChunkTransition: Sendable, Equatable {
   /// SQL: an update that makes the transition if the chunk is in one of the `from` states.
   ///
   /// - Parameters:
-  ///   - staying: other states in which the chunk may be.
+  ///   - staying: other states from which the transition is allowed.
   ///   - lease: the lease that the chunk must have. Nil for a chunk that no process works on.
   ///   - also: more assignments.
   ///   - condition: one more condition that must be true.
@@ -101,9 +101,10 @@ extension ChunkState {
   }
 
   /// The state's position in the order of the enum type.
-  fileprivate var place: Int { Self.allCases.firstIndex(of: self) ?? 0 }
+  fileprivate var position: Int { Self.allCases.firstIndex(of: self) ?? 0 }
 
-  /// The states in which a chunk may have events that wait, or events that waited when the chunk failed.
+  /// The states in which a chunk can have events in `lethe.collected`: events that wait, or events that waited when the
+  /// chunk failed.
   public static let withEvents: [ChunkState] = [.collected, .failed]
 
   /// The states in which no stage has work left for a chunk.
@@ -124,7 +125,7 @@ extension SQL.StringInterpolation {
 
 extension ChunkLedger {
   /// Makes the transition.
-  /// - Throws: `LedgerError` (`.leaseLost`) if the chunk is in another state, or another process has it.
+  /// - Throws: `LedgerError` (`.leaseLost`) if the chunk is in another state, or another process has its lease.
   func make(
     _ transition: ChunkTransition, of chunk: Chunk, setting also: SQL = "", on session: some Session
   ) async throws {

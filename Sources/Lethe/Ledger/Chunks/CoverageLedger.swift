@@ -2,11 +2,11 @@ import PostgreSQL
 
 /// The coverage: the time when each ID of a dataset was last checked, by key ranges that do not overlap.
 extension ChunkLedger {
-  /// Records that the chunk's key range was checked, except for IDs without an event that the result's silence does not
-  /// cover. Where ranges overlap, they replace older ranges but not newer ranges. An ID without an answer keeps the
-  /// time of its last answer.
+  /// Records that the chunk's key range was checked, except for IDs without an answer: the result has no event for
+  /// them, and its silence does not cover them. Such an ID keeps the time of its last answer. The ranges replace
+  /// overlapping older ranges, but not newer ranges.
   func rangesChecked(of chunk: Chunk, jobID: Int64, on transaction: Transaction) async throws {
-    // Another chunk may be changing the same ranges.
+    // The lock is needed because another process can change ranges of the same dataset at the same time.
     try await transaction.execute(
       """
       SELECT pg_advisory_xact_lock(hashtext('lethe.coverage'),

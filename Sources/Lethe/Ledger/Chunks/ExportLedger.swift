@@ -1,11 +1,12 @@
 public import ChunkFiles
+import CrashPoints
 public import PostgreSQL
 import SystemPackage
 public import Vocabulary
 
 /// The records of export: chunks, and the progress of each dataset.
 public struct ExportLedger: Sendable {
-  let connection: Connection
+  public let connection: Connection
   let run: Run
   public let lease: Lease
 
@@ -16,21 +17,36 @@ public struct ExportLedger: Sendable {
   }
 
   public struct Progress: Sendable {
-    /// The ID up to which all IDs, including this one, are in recorded chunks.
+    /// The largest ID in a recorded chunk. All smaller IDs are in recorded chunks, too.
     public let exportedThrough: Int64
     public let chunks: Int
     public let isFinished: Bool
-    /// Whether the rows that are not exported are counted.
+    /// Whether the number of rows that are left out is already recorded.
     public let isCounted: Bool
+  }
+
+  private func isHeld(_ dataset: String) -> SQL {
+    lease.isHeld(.export(runID: run.id, dataset: dataset))
+  }
+
+  /// Whether the export of a dataset has ended.
+  public func isFinished(_ dataset: String) async throws -> Bool {
+    try await connection.query(
+      """
+      SELECT EXISTS (SELECT FROM lethe.export
+                     WHERE run_id = \(run.id) AND dataset = \(dataset) AND finished_at IS NOT NULL)
+      """
+    ).onlyRow(as: Bool.self)
   }
 
   /// The progress of a dataset's export. The first call starts the export.
   public func progress(of dataset: String, type: JobType) async throws -> Progress {
     try await connection.execute(
+      recording: .exportBegun,
       """
       INSERT INTO lethe.export (run_id, dataset, type)
-      SELECT run_id, \(dataset), \(type.rawValue)::lethe.job_type FROM lethe.run
-        WHERE run_id = \(run.id) AND lease = \(lease.token)
+      SELECT run_id, \(dataset), \(type.rawValue)::lethe.job_type FROM lethe.run AS r
+      WHERE run_id = \(run.id) AND \(isHeld(dataset))
       ON CONFLICT (run_id, dataset) DO NOTHING
       """)
     guard
@@ -52,7 +68,7 @@ public struct ExportLedger: Sendable {
   public func chunkExported(
     _ file: ChunkFile, dataset: String, type: JobType, snapshot: String
   ) async throws -> Int64 {
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .chunkExported) { transaction in
       try await ChunkQueries.guarded(
         transaction, "run \(run.id)",
         """
@@ -60,17 +76,17 @@ public struct ExportLedger: Sendable {
         SET exported_through = \(file.lastID), chunks = chunks + 1, ids = ids + \(file.ids)
         FROM lethe.run AS r
         WHERE e.run_id = \(run.id) AND e.dataset = \(dataset) AND r.run_id = e.run_id
-          AND r.lease = \(lease.token)
+          AND \(isHeld(dataset))
           AND e.exported_through < \(file.firstID) AND e.finished_at IS NULL
         """)
       return try await transaction.query(
         """
         INSERT INTO lethe.chunk
           (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease,
-           exported_snapshot)
+           file_host, exported_snapshot)
         SELECT \(run.id), \(dataset), \(type.rawValue)::lethe.job_type, coalesce(max(number), 0) + 1,
           \(file.firstID), \(file.lastID), \(file.ids), \(file.bytes), \(file.sha256),
-          \(file.path.string), \(lease.token),
+          \(file.path.string), \(lease.token), nullif(\(lease.host), ''),
                \(snapshot)::pg_snapshot
         FROM lethe.chunk WHERE run_id = \(run.id) AND dataset = \(dataset)
         RETURNING chunk_id
@@ -87,7 +103,7 @@ public struct ExportLedger: Sendable {
   ) async throws {
     let causes = rows.byCause.sorted { $0.key.rawValue < $1.key.rawValue }
     try await ChunkQueries.guarded(
-      connection, "run \(run.id)",
+      connection, "run \(run.id)", recording: .leftOutCounted,
       """
       UPDATE lethe.export AS e
       SET left_out = (SELECT coalesce(pg_catalog.jsonb_object_agg(cause, rows), '{}')
@@ -98,7 +114,7 @@ public struct ExportLedger: Sendable {
           finished_at = CASE WHEN \(why)::text IS NOT NULL THEN clock_timestamp() END
       FROM lethe.run AS r
       WHERE e.run_id = \(run.id) AND e.dataset = \(dataset) AND r.run_id = e.run_id
-        AND r.lease = \(lease.token)
+        AND \(isHeld(dataset))
         AND e.finished_at IS NULL
       """)
   }
@@ -107,12 +123,12 @@ public struct ExportLedger: Sendable {
   /// - Parameter why: the reason, with names of tables and columns. It must not contain the content of a row.
   public func exportRefused(_ dataset: String, why: String) async throws {
     try await ChunkQueries.guarded(
-      connection, "run \(run.id)",
+      connection, "run \(run.id)", recording: .exportRefused,
       """
       UPDATE lethe.export AS e SET finished_at = clock_timestamp(), failure = \(prose: why)
       FROM lethe.run AS r
       WHERE e.run_id = \(run.id) AND e.dataset = \(dataset) AND r.run_id = e.run_id
-        AND r.lease = \(lease.token)
+        AND \(isHeld(dataset))
         AND e.finished_at IS NULL
       """)
   }
@@ -120,12 +136,12 @@ public struct ExportLedger: Sendable {
   /// Records that every ID of the dataset is in a chunk.
   public func datasetExported(_ dataset: String) async throws {
     try await ChunkQueries.guarded(
-      connection, "run \(run.id)",
+      connection, "run \(run.id)", recording: .datasetExported,
       """
       UPDATE lethe.export AS e SET finished_at = clock_timestamp()
       FROM lethe.run AS r
       WHERE e.run_id = \(run.id) AND e.dataset = \(dataset) AND r.run_id = e.run_id
-        AND r.lease = \(lease.token)
+        AND \(isHeld(dataset))
         AND e.finished_at IS NULL
       """)
   }

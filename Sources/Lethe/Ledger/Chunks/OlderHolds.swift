@@ -6,14 +6,14 @@ import Vocabulary
 /// newer answer has hidden.
 ///
 /// The statements look up IDs in the indexes. A join would be planned with statistics. But there are no statistics yet
-/// for the tens of thousands of holders that a ledger may get in one run.
+/// for the tens of thousands of holders that one run can add.
 struct OlderHolds {
   let chunk: Chunk
   let jobID: Int64
 
   private var isOlder: SQL { "asked_at < (SELECT asked_at FROM lethe.job WHERE job_id = \(jobID))" }
 
-  /// The condition that the ID `id` is one of these IDs.
+  /// The condition that the rows of `id` are hidden because of an answer that is older than the job.
   func hide(_ id: SQL) -> SQL {
     """
     (EXISTS (SELECT FROM lethe.holder AS h
@@ -25,7 +25,8 @@ struct OlderHolds {
     """
   }
 
-  /// Such IDs in the chunk's key range above `after`, in ascending order.
+  /// The IDs in the chunk's key range above `after` whose rows are hidden because of an older answer, in ascending
+  /// order.
   func ids(after: Int64, limit: Int, on transaction: Transaction) async throws -> [Int64] {
     try await transaction.run(
       """

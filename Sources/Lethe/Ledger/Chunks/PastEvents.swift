@@ -1,17 +1,17 @@
 public import PostgreSQL
 
-/// SQL about applied events: their traces, and the time of the last prune.
+/// SQL about events that were applied earlier: their traces, and the time before which event records were pruned.
 public enum PastEvents {
   /// SQL: the condition that a trace contains an ID.
-  public static func holds(_ id: SQL, trace: SQL) -> SQL {
+  public static func contains(_ id: SQL, trace: SQL) -> SQL {
     """
     (numrange(\(trace).first_id, \(trace).last_id, '[]') @> \(id)::numeric
-     AND \(place(of: id, in: trace)) IS NOT NULL)
+     AND \(position(of: id, in: trace)) IS NOT NULL)
     """
   }
 
   /// SQL: an ID's position in a trace, from 1. Null if the trace does not contain the ID.
-  public static func place(of id: SQL, in trace: SQL) -> SQL {
+  public static func position(of id: SQL, in trace: SQL) -> SQL {
     """
     lethe.place_in_trace(\(id), \(trace).first_id, \(trace).last_id, \(trace).events, \(trace).distances)
     """

@@ -1,3 +1,4 @@
+import CrashPoints
 public import PostgreSQL
 import Vocabulary
 
@@ -21,7 +22,7 @@ extension ChunkLedger {
   /// The largest number of refused events of a chunk. With more, the chunk is set aside.
   public static let refusalsMax = 100
 
-  /// Moves events from the collected events to the refusals. An event that a newer answer has superseded since is not
+  /// Moves events from `lethe.collected` to `lethe.refusal`. An event that a newer answer has superseded since is not
   /// moved, because it changes nothing any more.
   public func eventsRefused(
     _ refusals: [Refusal], of chunk: Chunk, on transaction: Transaction
@@ -50,7 +51,7 @@ extension ChunkLedger {
       """)
   }
 
-  /// Removes events from the collected events. Only for a transaction that is rolled back.
+  /// Removes events from `lethe.collected`. Only for a transaction that is rolled back.
   public func leaveOut(
     _ ids: [Int64], of chunk: Chunk, on transaction: Transaction
   ) async throws {
@@ -81,11 +82,11 @@ extension ChunkLedger {
   /// Sets aside a chunk that cannot continue. The rest of its run continues. The applied batches of the chunk stay and
   /// are sealed. The chunk's other events are kept.
   ///
-  /// - Parameter isRetryable: whether a retry may succeed.
+  /// - Parameter isRetryable: whether a retry can succeed.
   public func chunkSetAside(
     _ chunk: Chunk, why: String, remedy: String, isRetryable: Bool
   ) async throws {
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .chunkSetAside) { transaction in
       try await fail(chunk, why: why, isRetryable: isRetryable, on: transaction)
       try await transaction.execute(
         """
@@ -108,7 +109,7 @@ extension ChunkLedger {
   /// Resolves refusals of the dataset's older jobs as superseded, if the result that is being collected answers for
   /// their IDs by silence.
   ///
-  /// - Parameter containing: returns the given IDs that were in the chunk. Silence is no answer for other IDs.
+  /// - Parameter containing: returns those of the given IDs that were in the chunk. Silence is no answer for other IDs.
   public func refusalsAnsweredBySilence(
     of attempt: Attempt, _ chunk: Chunk, containing: ([Int64]) throws -> [Int64],
     on transaction: Transaction
@@ -167,7 +168,7 @@ extension ChunkLedger {
           AND state = \(state: chunk.state)
         FOR NO KEY UPDATE
         """)
-      // These events already have records in lethe.event.
+      // The deleted events already have records in lethe.event.
       try await transaction.execute(
         """
         DELETE FROM lethe.collected AS s USING lethe.chunk AS c
@@ -199,11 +200,11 @@ extension ChunkLedger {
           failure = NULL, remedy = NULL, is_retryable = NULL, applied_through = first_id - 1,
           approved_at = NULL, stopped_reason = NULL, lease = \(lease.token)
           """))
-    // The run stays given up: only the retried work continues.
+    // If the run was given up, it stays given up, and only the retried chunk continues.
     try await transaction.executeOne(
       """
-      UPDATE lethe.run \(RunLedger.knowsHolds)
-      SET status = 'running', finished_at = NULL, lease = \(lease.token),
+      UPDATE lethe.run \(RunLedger.takeoverMarker)
+      SET status = \(run: .running), finished_at = NULL, lease = \(lease.token),
           failure = CASE WHEN is_given_up THEN failure END
       WHERE run_id = \(chunk.runID)
       """)

@@ -4,7 +4,7 @@ import Vocabulary
 /// The records of a retry of quarantined lines. A chunk without new events stays `applied`. A chunk with new events
 /// goes back to `collected`, and its run is unfinished until these events are applied.
 extension ChunkLedger {
-  public struct KeptLine: Sendable {
+  public struct OpenLine: Sendable {
     public let quarantineID: Int64
     public let raw: [UInt8]
   }
@@ -12,19 +12,19 @@ extension ChunkLedger {
   private static let linesPerStatement: Int64 = 200
 
   /// The next open lines of a chunk, in order. No other process can resolve them before the transaction ends.
-  public func keptLines(
+  public func openLines(
     of chunk: Chunk, after: Int64, on transaction: Transaction
-  ) async throws -> [KeptLine] {
+  ) async throws -> [OpenLine] {
     try await transaction.query(
       """
       SELECT quarantine_id, raw FROM lethe.quarantine
       WHERE chunk_id = \(chunk.id) AND resolved_at IS NULL AND quarantine_id > \(after)
       ORDER BY quarantine_id LIMIT \(Self.linesPerStatement) FOR UPDATE
       """
-    ).rows(as: Int64.self, [UInt8].self).map { KeptLine(quarantineID: $0.0, raw: $0.1) }
+    ).rows(as: Int64.self, [UInt8].self).map { OpenLine(quarantineID: $0.0, raw: $0.1) }
   }
 
-  /// The events of a chunk that were refused in the current transaction.
+  /// The events of a chunk that the warehouse refused in the current transaction.
   public func refusalsOfThisTransaction(of chunk: Chunk) async throws -> [Refusal] {
     try await connection.query(
       """
@@ -56,8 +56,8 @@ extension ChunkLedger {
     try await ChunkQueries.guarded(
       transaction, "run \(chunk.runID)",
       """
-      UPDATE lethe.run SET status = 'running', finished_at = NULL, lease = \(lease.token)
-      WHERE run_id = \(chunk.runID) AND (status <> 'failed' OR NOT is_given_up) \(RunLedger.knowsHolds)
+      UPDATE lethe.run SET status = \(run: .running), finished_at = NULL, lease = \(lease.token)
+      WHERE run_id = \(chunk.runID) AND (status <> \(run: .failed) OR NOT is_given_up) \(RunLedger.takeoverMarker)
       """)
     return try await transaction.query(
       """

@@ -4,7 +4,7 @@ public import PostgreSQL
 /// the result does not name, or these IDs except the IDs with a line that must not be applied. The decision is made
 /// once and stored with the job. All later statements use `lethe.speaks_by_silence`.
 extension ChunkLedger {
-  /// Records the decision. Call it after all lines of the `ScannedLines` that must not be applied have their `why`.
+  /// Records the decision. Call it after all `RefusedLines` are written.
   ///
   /// - Parameters:
   ///   - isSpoken: whether the result's silence means that IDs are clean. It is never changed afterwards.
@@ -21,13 +21,13 @@ extension ChunkLedger {
     let exceptions = try await transaction.execute(
       """
       INSERT INTO lethe.unspoken (job_id, id)
-      SELECT DISTINCT \(attempt.jobID)::bigint, id FROM lethe_scanned WHERE why IS NOT NULL AND in_chunk
+      SELECT DISTINCT \(attempt.jobID)::bigint, id FROM lethe_scanned WHERE in_chunk
       """)
     if exceptions > 0 { try await placeExceptions(of: attempt, idsBelow, transaction) }
   }
 
-  /// Records the positions of the exceptions in the chunk. This happens now, because the chunk's file no longer exists
-  /// when the coverage is written.
+  /// Records the positions in the chunk of the exceptions: the IDs with a line that must not be applied. This happens
+  /// now, because the chunk's file no longer exists when the coverage is written.
   private func placeExceptions(
     of attempt: Attempt, _ idsBelow: ([Int64]) throws -> [Int64], _ transaction: Transaction
   ) async throws {

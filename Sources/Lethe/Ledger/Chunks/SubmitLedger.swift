@@ -1,4 +1,5 @@
 public import ChunkFiles
+import CrashPoints
 public import PostgreSQL
 import SystemPackage
 public import Vocabulary
@@ -8,7 +9,7 @@ extension ChunkLedger {
   /// Records the intent to create a job, before the API is called. If the connection breaks during the
   /// creation, the job can then be found by its name.
   public func jobIntended(for chunk: Chunk) async throws -> Attempt {
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .jobIntended) { transaction in
       try await ChunkQueries.guarded(
         transaction, chunk.label,
         """
@@ -33,10 +34,10 @@ extension ChunkLedger {
   /// name.
   ///
   /// - Parameters:
-  ///   - at: the time of the creation by the API's clock. It orders the answers of jobs. Nil if the API did not return
-  ///     it.
+  ///   - at: the time of the creation by the API's clock. Lethe orders the answers of jobs by this time. Nil if the API
+  ///     did not return it.
   ///   - uploadHost: the host for the job's upload.
-  /// - Throws: `KnownJobID` if another job already has the same API ID. Then nothing is recorded.
+  /// - Throws: `DuplicateJobID` if another job already has the same API ID. Then nothing is recorded.
   public func jobCreated(
     _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?, uploadHost: String? = nil
   ) async throws -> Attempt {
@@ -46,7 +47,7 @@ extension ChunkLedger {
       let name = try await connection.query(
         "SELECT name FROM lethe.job WHERE api_id = \(apiID)"
       ).firstRow(as: String.self)
-      throw KnownJobID(apiID: apiID, formerName: name)
+      throw DuplicateJobID(apiID: apiID, formerName: name)
     }
     return Attempt(
       jobID: attempt.jobID, number: attempt.number, name: attempt.name, apiID: apiID)
@@ -55,7 +56,7 @@ extension ChunkLedger {
   private func record(
     _ attempt: Attempt, of chunk: Chunk, apiID: String, at: Timestamp?, _ uploadHost: String?
   ) async throws {
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .jobCreated) { transaction in
       try await ChunkQueries.guarded(
         transaction, chunk.label,
         """
@@ -68,7 +69,7 @@ extension ChunkLedger {
     }
   }
 
-  /// The time since the intent to create the attempt's job was recorded, by the database's clock.
+  /// The time since `jobIntended` recorded the attempt, by the database's clock.
   public func secondsSinceIntent(_ attempt: Attempt) async throws -> Double {
     try await connection.query(
       """
@@ -79,8 +80,8 @@ extension ChunkLedger {
   }
 
   /// Records that the API has accepted every byte of the chunk.
-  public func uploadRecorded(_ attempt: Attempt, of chunk: Chunk) async throws {
-    try await connection.withTransaction { transaction in
+  public func fileUploaded(_ attempt: Attempt, of chunk: Chunk) async throws {
+    try await connection.withTransaction(recording: .uploadRecorded) { transaction in
       try await transaction.executeOne(
         """
         UPDATE lethe.job SET uploaded_at = clock_timestamp() WHERE job_id = \(attempt.jobID)
@@ -93,13 +94,14 @@ extension ChunkLedger {
 
   /// Records that the chunk's file was lost before its upload and was written again from the warehouse.
   public func fileReplaced(of chunk: Chunk, by file: ChunkFile) async throws {
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .fileReplaced) { transaction in
       try await ChunkQueries.guarded(
         transaction, chunk.label,
         """
         UPDATE lethe.chunk
         SET first_id = \(file.firstID), last_id = \(file.lastID), ids = \(file.ids),
-          bytes = \(file.bytes), sha256 = \(file.sha256), path = \(file.path.string)
+          bytes = \(file.bytes), sha256 = \(file.sha256), path = \(file.path.string),
+          file_host = nullif(\(lease.host), '')
         WHERE chunk_id = \(chunk.id) AND lease = \(lease.token) AND state = \(state: .exported)
         """)
       // A job with the former name is about the former file.
@@ -120,13 +122,13 @@ extension ChunkLedger {
   }
 
   /// The name of a job contains these digits of its file's SHA-256. A database that lost its last transactions in a
-  /// failover uses the numbers of chunks again, and a job of the former chunk must not be taken for one of the new chunk.
+  /// failover assigns the same chunk IDs again, and a job of the former chunk must not be used for the new chunk.
   private static func digits(of sha256: [UInt8]) -> String {
     sha256.prefix(4).map { $0 < 16 ? "0" + String($0, radix: 16) : String($0, radix: 16) }.joined()
   }
 
-  /// Finds jobs that runs of this ledger have created, and that no attempt uses: the process that created such a job lost
-  /// its lease before it could record the job, or it ended an attempt whose job had no ID yet.
+  /// Finds jobs that runs of this ledger have created, and that no open attempt uses. Causes: the process that created
+  /// such a job lost its lease before it could record the job, or the attempt was ended before the job.
   ///
   /// - Parameter jobs: jobs at the API: their IDs and names.
   /// - Returns: the IDs of the jobs that can be cancelled.
@@ -144,32 +146,34 @@ extension ChunkLedger {
       ).rows(as: String.self))
   }
 
-  /// Whether an attempt uses a job of the API.
+  /// Whether the ledger has an attempt with this job of the API.
   public static func isRecorded(_ apiID: String, on session: some Session) async throws -> Bool {
     try await session.query(
       "SELECT EXISTS (SELECT FROM lethe.job WHERE api_id = \(apiID))"
     ).onlyRow(as: Bool.self)
   }
 
-  /// Whether a chunk is too large for its upload host, and whether it can be cut.
+  /// How often a chunk was cut, and the size that its upload host has refused. From these, Lethe decides whether the
+  /// chunk is too large and whether a cut can help.
   public struct CutHistory: Sendable {
-    /// The number of times that the chunk, or the chunk from which it was cut, was cut.
+    /// The number of times that the chunk was cut, including the cuts of the larger chunks from which it was cut.
     public let cuts: Int
-    /// The smallest size that the host of the run's newest job has refused in this run, and that is larger than all
-    /// sizes that it has accepted in this run. Nil if there is no such size.
+    /// The smallest size that the host of the run's newest job has refused in this run. Sizes that are not larger than
+    /// an accepted size are ignored. Nil if there is no such size.
     public let refusedBytes: Int?
 
     /// The largest number of cuts. Seven cuts make a chunk of 120 MB smaller than 1 MB.
     private static let cutsMax = 7
 
-    /// Whether the chunk is as large as the refused size, or nearly as large. A few bytes less will hardly help.
+    /// Whether the chunk is as large as the refused size, or nearly as large. A host that refused that size would
+    /// probably also refuse a file that is only a few bytes smaller.
     public func isTooLarge(_ chunk: Chunk) -> Bool {
       guard let refusedBytes else { return false }
       return chunk.bytes >= refusedBytes - refusedBytes / 16
     }
 
-    /// Whether cutting may help. The number of cuts is limited, because a host may refuse every size.
-    public func mayHelp(_ chunk: Chunk) -> Bool {
+    /// Whether cutting can help. The number of cuts is limited, because a host could refuse every size.
+    public func cutMayHelp(_ chunk: Chunk) -> Bool {
       guard chunk.ids > 1, cuts < Self.cutsMax else { return false }
       guard let refusedBytes else { return true }
       return max(chunk.bytes >> (Self.cutsMax - cuts), chunk.bytes / chunk.ids) < refusedBytes
@@ -199,12 +203,14 @@ extension ChunkLedger {
   /// Records that the host refused the chunk's file as too large.
   public func sizeRefused(_ attempt: Attempt, of chunk: Chunk) async throws {
     try await connection.execute(
+      recording: .sizeRefused,
       """
       UPDATE lethe.job SET refused_bytes = \(chunk.bytes) WHERE job_id = \(attempt.jobID)
       """)
   }
 
-  /// Cuts a chunk that is too large for its host into two chunks. Each of them again has all attempts.
+  /// Cuts a chunk that is too large for its host into two chunks. Each of the two chunks gets the full number of
+  /// attempts again.
   ///
   /// - Parameters:
   ///   - attempt: the attempt that the host refused. Nil for a chunk without a job.
@@ -213,9 +219,10 @@ extension ChunkLedger {
     _ chunk: Chunk, after attempt: Attempt?, why: String, into parts: (ChunkFile, ChunkFile)
   ) async throws {
     let (first, rest) = parts
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .chunkCut) { transaction in
       if let attempt { try await end(attempt, why: why, on: transaction) }
-      // The export counts its chunks in the same row, so it cannot assign the number below to another chunk.
+      // The export updates the same row when it adds a chunk. So it cannot assign the new chunk's number to another
+      // chunk.
       try await transaction.executeOne(
         """
         UPDATE lethe.export SET chunks = chunks + 1 WHERE run_id = \(chunk.runID)
@@ -229,19 +236,19 @@ extension ChunkLedger {
           setting: """
             first_id = \(first.firstID), last_id = \(first.lastID), ids = \(first.ids),
             bytes = \(first.bytes), sha256 = \(first.sha256), path = \(first.path.string),
-            cuts = cuts + 1, attempts_before = coalesce(\(attempt?.number), attempts_before)
+            file_host = nullif(\(lease.host), ''), cuts = cuts + 1, attempts_before = coalesce(\(attempt?.number), attempts_before)
             """))
       try await ChunkQueries.guarded(
         transaction, chunk.label,
         """
         INSERT INTO lethe.chunk
           (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease,
-           exported_snapshot, cuts)
+           file_host, exported_snapshot, cuts)
         SELECT c.run_id, c.dataset, c.type,
                (SELECT max(o.number) + 1 FROM lethe.chunk AS o
                 WHERE o.run_id = c.run_id AND o.dataset = c.dataset),
                \(rest.firstID), \(rest.lastID), \(rest.ids), \(rest.bytes), \(rest.sha256),
-               \(rest.path.string), c.lease, c.exported_snapshot, c.cuts
+               \(rest.path.string), c.lease, c.file_host, c.exported_snapshot, c.cuts
         FROM lethe.chunk AS c WHERE c.chunk_id = \(chunk.id) AND c.lease = \(lease.token)
         """)
     }

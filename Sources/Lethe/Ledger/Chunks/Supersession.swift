@@ -11,8 +11,8 @@ public typealias StoredIDs =
 extension ChunkLedger {
   static let idsPerStatement: Int64 = 10_000
 
-  /// Marks superseded events. This result supersedes events of older jobs that are not applied yet. Newer
-  /// answers supersede events of this result.
+  /// Marks superseded events. The result of `attempt` supersedes events of older jobs that are not applied yet. Newer
+  /// answers supersede events of that result.
   ///
   /// - Parameters:
   ///   - containing: returns those of the given IDs that were in the chunk.
@@ -26,9 +26,9 @@ extension ChunkLedger {
     try await markByNewer(than: attempt.jobID, chunk, stored, transaction)
   }
 
-  /// Marks the events of a chunk that newer answers have superseded. The newer answers count in every state
-  /// of their chunks. This is called before a chunk is applied, because newer answers may have come since its
-  /// result was collected.
+  /// Marks the events of a chunk that newer answers have superseded. The newer answers count in every state of their
+  /// chunks. This function is called before a chunk is applied, because newer answers might have been collected since
+  /// the chunk's result.
   ///
   /// - Parameters:
   ///   - jobID: the job whose result has the chunk's events.
@@ -49,28 +49,36 @@ extension ChunkLedger {
     ).onlyRow(as: Int.self)
   }
 
-  /// Locks the answers of a type until the transaction ends. Without the lock, two results that are collected
-  /// at the same time would not see each other.
+  /// Locks the answers of a type until the transaction ends. Without the lock, two transactions that collect results at
+  /// the same time would not see each other's events.
   func lockAnswers(of chunk: Chunk, on transaction: Transaction) async throws {
     try await transaction.execute(
       "SELECT pg_advisory_xact_lock(hashtext('lethe.answers'), hashtext(\(chunk.type.rawValue)))")
   }
 
-  /// Marks events of other chunks that are not applied. Chunks that were set aside or given up are included,
-  /// because their answers count, too. This result supersedes an event if the result has a different event
-  /// about the ID, or answers for the ID by silence.
+  /// Locks the answers of the chunk's type, and the chunks with older answers that are not applied, until the transaction
+  /// ends. Call it before the holders are read. A batch of such a chunk has then ended, and its holders are seen, or it
+  /// waits, and its events can be superseded. Without the locks, an ID that the batch protects meanwhile would stay
+  /// protected although the newer result is silent about it.
   ///
-  /// The same answer from another dataset stays valid, because it is about other tables. A partly applied
-  /// event stays valid, too, unless its chunk has failed: a failed chunk does not complete the event.
-  private func markOlder(
-    than attempt: Attempt, _ chunk: Chunk, _ containing: ([Int64]) throws -> [Int64],
-    _ transaction: Transaction
+  /// Every transaction takes the lock of the answers first and then those of the chunks, in the order of their numbers.
+  public func lockOlderAnswers(
+    than jobID: Int64, of chunk: Chunk, on transaction: Transaction
   ) async throws {
-    let older = try await transaction.query(
+    try await lockAnswers(of: chunk, on: transaction)
+    _ = try await olderChunks(than: jobID, chunk, transaction)
+  }
+
+  /// Locks the chunks with answers of older jobs that are not applied.
+  /// - Returns: their numbers, in ascending order.
+  private func olderChunks(
+    than jobID: Int64, _ chunk: Chunk, _ transaction: Transaction
+  ) async throws -> [Int64] {
+    try await transaction.query(
       """
       SELECT o.chunk_id
       FROM lethe.chunk AS o JOIN lethe.job AS oj ON oj.chunk_id = o.chunk_id, lethe.job AS j
-      WHERE j.job_id = \(attempt.jobID) AND o.type = \(chunk.type.rawValue)::lethe.job_type
+      WHERE j.job_id = \(jobID) AND o.type = \(chunk.type.rawValue)::lethe.job_type
         AND o.state IN (\(states: ChunkState.withEvents))
         AND oj.result_sha256 IS NOT NULL AND (oj.asked_at, oj.job_id) < (j.asked_at, j.job_id)
         AND o.first_id <= \(chunk.lastID) AND o.last_id >= \(chunk.firstID)
@@ -78,7 +86,19 @@ extension ChunkLedger {
       ORDER BY o.chunk_id FOR NO KEY UPDATE OF o
       """
     ).rows(as: Int64.self)
-    for other in older {
+  }
+
+  /// Marks events of other chunks that are not applied. Chunks that were set aside or given up are included, because
+  /// their answers count, too. The result of `attempt` supersedes an event if it has a different event about the ID, or
+  /// answers for the ID by silence.
+  ///
+  /// The same answer from another dataset stays valid, because it is about other tables. A partly applied
+  /// event stays valid, too, unless its chunk has failed: a failed chunk does not complete the event.
+  private func markOlder(
+    than attempt: Attempt, _ chunk: Chunk, _ containing: ([Int64]) throws -> [Int64],
+    _ transaction: Transaction
+  ) async throws {
+    for other in try await olderChunks(than: attempt.jobID, chunk, transaction) {
       var after = chunk.firstID - 1
       while true {
         let ids = try await transaction.query(
@@ -148,9 +168,9 @@ extension ChunkLedger {
       """)
   }
 
-  /// Marks events of this result if a newer job has answered for their IDs with an event or by silence. The
-  /// state of the newer job's chunk does not matter. A job for the same rows asked about each ID of its key
-  /// range. For other jobs, the ledger records only the IDs with an event.
+  /// Marks events of the job's result if a newer job has answered for their IDs with an event or by silence. The state
+  /// of the newer job's chunk does not matter. A job for the same rows asked about each ID of its key range. For other
+  /// jobs, the ledger records only the IDs with an event.
   private func markByNewer(
     than jobID: Int64, _ chunk: Chunk, _ stored: StoredIDs, _ transaction: Transaction
   ) async throws {
@@ -267,8 +287,8 @@ extension ChunkLedger {
     (n.is_of_same_rows AND o.reason <> 'clean' AND EXISTS (SELECT FROM lethe.speaks_by_silence(n.job_id, o.id)))
     """
 
-  /// Whether the newer job has an event about the ID of `o`. The event may be waiting, refused, or applied
-  /// with a record or a trace.
+  /// Whether the newer job has an event about the ID of `o`. The event can be waiting, refused, or applied with a
+  /// record or a trace.
   private static func newerEvent(andAlso condition: SQL = "true") -> SQL {
     let isMatch: SQL = "e.chunk_id = n.chunk_id AND e.id = o.id AND \(condition)"
     return """

@@ -1,7 +1,8 @@
+package import Definitions
 package import PostgreSQL
 package import Vocabulary
 
-/// Ends the holds in `lethe_ending`. Their holders are being released.
+/// Ends the holds of the holders in `lethe_ending`, which are released.
 package struct HoldClosing: Sendable {
   private let transaction: Transaction
   /// The type of the IDs that are released.
@@ -10,6 +11,12 @@ package struct HoldClosing: Sendable {
   package init(transaction: Transaction, type: JobType) {
     self.transaction = transaction
     self.type = type
+  }
+
+  /// The tables of the holds in `lethe_ending`.
+  package static func tablesEnding(on transaction: Transaction) async throws -> [TableName] {
+    try await transaction.query("SELECT DISTINCT table_name FROM lethe_ending")
+      .rows(as: String.self).compactMap { TableName($0) }
   }
 
   /// Decides which columns of each hold are restored: those that no other ID holds.
@@ -37,8 +44,8 @@ package struct HoldClosing: Sendable {
       """)
   }
 
-  /// Ends a hold when its last column is restored, or when no value is left that Lethe may restore. A holder
-  /// that waits for the next answer stays a holder.
+  /// Ends a hold if its last columns are restored or forgotten, if its row is missing, or if another program has
+  /// changed the row. A holder stays if the outcome of its hold is `waits`.
   package func end(jobID: Int64?) async throws {
     let type = self.type.rawValue
     try await transaction.execute(
@@ -46,21 +53,20 @@ package struct HoldClosing: Sendable {
       WITH closed AS (
         DELETE FROM lethe.hold AS h USING lethe_due AS d
         WHERE h.hold_id = d.hold_id
-          AND (d.outcome IN ('gone', 'changed') OR d.outcome IN ('opened', 'forgotten') AND d.columns @> d.held)
+          AND (d.outcome IN ('gone', 'changed') OR d.outcome IN ('restored', 'forgotten') AND d.columns @> d.held)
         RETURNING h.*, d.id, d.outcome
       )
       INSERT INTO lethe.closed_hold
         (hold_id, table_name, row_key, row_type, row_id, held_at, outcome, type, id, job_id)
-      SELECT hold_id, table_name, row_key, row_type, row_id, held_at,
-             CASE outcome WHEN 'opened' THEN 'restored' ELSE outcome END, \(type)::lethe.job_type,
-               id, \(jobID)::bigint
+      SELECT hold_id, table_name, row_key, row_type, row_id, held_at, outcome,
+             \(type)::lethe.job_type, id, \(jobID)::bigint
       FROM closed
       """)
     try await transaction.execute(
       """
       UPDATE lethe.hold AS h SET former = h.former - d.columns, set_to = h.set_to - d.columns
       FROM lethe_due AS d
-      WHERE d.hold_id = h.hold_id AND d.outcome IN ('opened', 'forgotten') AND NOT d.columns @> d.held
+      WHERE d.hold_id = h.hold_id AND d.outcome IN ('restored', 'forgotten') AND NOT d.columns @> d.held
       """)
     try await transaction.execute(
       """

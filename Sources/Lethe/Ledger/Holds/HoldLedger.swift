@@ -4,7 +4,7 @@ public import Vocabulary
 
 /// What a chunk's answers would do to holds.
 extension ChunkLedger {
-  /// The holds `r` that the answers `s` of a chunk release, in their current state.
+  /// SQL: the holders `r` that the answers `s` of a chunk release now.
   private static func released(by chunkID: SQL) -> SQL {
     """
     FROM lethe.chunk AS c JOIN lethe.job AS j ON j.chunk_id = c.chunk_id AND j.result_sha256 IS NOT NULL
@@ -14,30 +14,31 @@ extension ChunkLedger {
     """
   }
 
-  /// The number of holds that the answers end for the IDs above `after`, up to and including `through`. Stops
-  /// counting at `holdsMax`.
-  public func holds(
-    releasedBy after: Int64, through: Int64, of chunk: Chunk, besides reasons: [String],
-    atMost holdsMax: Int, on session: some Session
+  /// The number of holders that the chunk's answers release, for the IDs above `after`, up to and including `through`.
+  /// Stops counting at `holdersMax`.
+  /// - Parameter reasons: the reasons for which the dataset protects rows. Events with these reasons release no ID.
+  public func releasedHolders(
+    after: Int64, through: Int64, of chunk: Chunk, excluding reasons: [String],
+    atMost holdersMax: Int, on session: some Session
   ) async throws -> Int {
     try await session.query(
       """
       SELECT count(*) FROM (
         SELECT \(Self.released(by: "\(chunk.id)")) AND s.id > \(after) AND s.id <= \(through)
-          AND NOT s.reason = ANY (\(reasons)::lethe.reason[]) LIMIT \(holdsMax)) AS held
+          AND NOT s.reason = ANY (\(reasons)::lethe.reason[]) LIMIT \(holdersMax)) AS released
       """
     ).onlyRow(as: Int.self)
   }
 
   /// How many IDs a chunk would release, and how many rows it would restore.
   public struct RestoreExtent: Sendable, Equatable {
-    /// IDs of the chunk's key range that hold rows.
+    /// The number of IDs in the chunk's key range that hold rows.
     public let holdingIDs: Int
-    /// How many of them the chunk's answers release.
+    /// The number of these IDs that the chunk's answers release.
     public let releasedIDs: Int
-    /// The rows that would have no holder left.
+    /// The number of rows that would have no holder left.
     public let rows: Int
-    /// The rows that the run has already restored. Chunks that an operator has approved do not count.
+    /// The number of rows that the run has already restored. Chunks that an operator has approved do not count.
     public let rowsBefore: Int
 
     public init(holdingIDs: Int, releasedIDs: Int, rows: Int, rowsBefore: Int) {
@@ -48,11 +49,12 @@ extension ChunkLedger {
     }
   }
 
+  /// The number of IDs that the chunk's answers would release, and of the rows that they would restore.
   /// - Parameter reasons: the reasons for which the dataset protects rows. Events with these reasons release
   ///   no ID.
   /// - Returns: nil if the chunk releases no ID.
   public func restoreExtent(
-    of chunk: Chunk, besides reasons: [String]
+    of chunk: Chunk, excluding reasons: [String]
   ) async throws -> RestoreExtent? {
     // IDs that an earlier version protected without holds count, too. Their rows are unknown.
     let chunkID: SQL = "\(chunk.id)"
@@ -106,11 +108,11 @@ public struct HoldLedger: Sendable {
     self.connection = connection
   }
 
-  /// A row that Lethe hides. Its former values are not shown, because they may be content.
+  /// A row that Lethe hides. Its former values are not shown, because they can contain content of posts.
   public struct Hold: Sendable, Equatable {
     public let holdID: Int64
     public let table: String
-    /// As JSON: `{"post_id": "5"}`.
+    /// The row's key as JSON: `{"post_id": "5"}`.
     public let key: String
     public let columns: [String]
     public let heldAt: String
@@ -196,8 +198,8 @@ public struct HoldLedger: Sendable {
     text.split(separator: "\n").map(String.init)
   }
 
-  /// How many rows are held, and how many IDs hold them. Also how many IDs an earlier version protected
-  /// without holds. The rows of these IDs are unknown.
+  /// The number of held rows, of the IDs that hold them, and of the IDs that an earlier version protected without
+  /// holds. The rows of the latter IDs are unknown.
   public struct Counts: Sendable, Equatable {
     public let holds: Int
     public let holders: Int
@@ -226,7 +228,7 @@ public struct HoldLedger: Sendable {
           WHERE e.id = named.id AND e.type = \(type.rawValue)::lethe.job_type AND e.cause_id IS NULL
           UNION ALL
           SELECT t.reason::text, j.asked_at FROM lethe.trace AS t JOIN lethe.job AS j USING (job_id)
-          WHERE t.type = \(type.rawValue)::lethe.job_type AND \(PastEvents.holds("named.id", trace: "t"))
+          WHERE t.type = \(type.rawValue)::lethe.job_type AND \(PastEvents.contains("named.id", trace: "t"))
           UNION ALL
           SELECT s.reason::text, j.asked_at
           FROM lethe.collected AS s JOIN lethe.chunk AS c USING (chunk_id)
@@ -244,7 +246,7 @@ public struct HoldLedger: Sendable {
   }
 
   /// Removes the protections that an earlier version made without holds. Their rows stay hidden.
-  /// - Returns: how many of the IDs had such a protection.
+  /// - Returns: the number of removed protections.
   public func forgetProtections(
     type: JobType, ids: [Int64], on transaction: Transaction
   ) async throws -> Int {
@@ -263,11 +265,13 @@ public struct HoldLedger: Sendable {
     let keepsHidden: Bool
     let by: String
     let note: String
-    let opened: Int
+    /// The number of rows that have their former values again.
+    let restored: Int
+    /// The number of rows that stay hidden without a hold, plus the number of removed protections.
     let forgotten: Int
 
     public init(
-      type: JobType, ids: [Int64], keepsHidden: Bool, by: String, note: String, opened: Int,
+      type: JobType, ids: [Int64], keepsHidden: Bool, by: String, note: String, restored: Int,
       forgotten: Int
     ) {
       self.type = type.rawValue
@@ -275,12 +279,13 @@ public struct HoldLedger: Sendable {
       self.keepsHidden = keepsHidden
       self.by = by
       self.note = note
-      self.opened = opened
+      self.restored = restored
       self.forgotten = forgotten
     }
 
     enum CodingKeys: String, CodingKey {
-      case type, ids, opened, forgotten
+      case type, ids, forgotten
+      case restored = "opened"
       case keepsHidden = "keep_hidden"
     }
   }

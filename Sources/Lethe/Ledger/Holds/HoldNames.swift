@@ -1,8 +1,9 @@
+import CrashPoints
 import Foundation
 package import PostgreSQL
 package import SQLText
 
-/// The names of tables, columns and keys that holds use.
+/// Records the names of the tables, columns and keys of held rows, and changes them in the holds after a rename.
 package struct HoldNames: Sendable {
   private let connection: Connection
 
@@ -41,7 +42,7 @@ package struct HoldNames: Sendable {
     _ former: Key, to now: Key, rows: SQL, key: SQL, isRow: @Sendable (SQL) -> SQL
   ) async throws {
     let (row, other) = (isRow("t"), isRow("o"))
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .holdKeysRenamed) { transaction in
       try await transaction.execute(
         """
         UPDATE lethe.hold AS h SET table_name = \(now.table), row_key = \(key)
@@ -74,6 +75,7 @@ package struct HoldNames: Sendable {
   ///   - isRow: the condition that a row `t` is the row of a hold `h`.
   package func endHoldsOfLostRows(_ known: Key, rows: SQL, isRow: SQL) async throws {
     try await connection.execute(
+      recording: .holdsOfLostRowsEnded,
       """
       WITH lost AS (
         DELETE FROM lethe.hold AS h
@@ -91,13 +93,14 @@ package struct HoldNames: Sendable {
 
   // MARK: Columns
 
-  /// Records the numbers by which PostgreSQL identifies the columns of a table. With them, Lethe can follow
-  /// later renames.
+  /// Records the OID of a table and the attribute numbers (attnum) of its columns. With them, Lethe finds the columns
+  /// after they are renamed.
   /// - Parameters:
   ///   - table: the table's name in SQL.
   ///   - name: `lethe.hold.table_name`.
   package func note(_ columns: [String], of table: String, named name: String) async throws {
     try await connection.execute(
+      recording: .heldColumnsNoted,
       """
       INSERT INTO lethe.held_column AS h (table_name, column_name, relation, attribute, cluster)
       SELECT \(name), a.attname, a.attrelid, a.attnum, lethe.cluster()
@@ -125,16 +128,16 @@ package struct HoldNames: Sendable {
     }
   }
 
-  /// Prevents other transactions from following the same renames until this transaction ends.
+  /// Prevents other transactions from processing the same renames until this transaction ends.
   package func lock(on transaction: Transaction) async throws {
     try await transaction.execute("LOCK TABLE lethe.held_column IN SHARE ROW EXCLUSIVE MODE")
   }
 
-  /// Changes the names in a table's holds to the current names.
+  /// Changes the names of the table and its columns in the holds to the current names.
   package func follow(_ rename: RenamedTable, on transaction: Transaction) async throws {
     let names = rename.columns.map { "\(literal: $0), \(literal: $1)" as SQL }
     let map: SQL = "pg_catalog.jsonb_build_object(\(names.joined(separator: ", ")))"
-    // The object without dropped columns, with the current names.
+    // The JSON object with the current names of columns, and without dropped columns.
     func object(_ column: SQL) -> SQL {
       """
       (SELECT coalesce(pg_catalog.jsonb_object_agg(coalesce(\(map) ->> e.key, e.key), e.value), '{}')

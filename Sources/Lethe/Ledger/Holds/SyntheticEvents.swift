@@ -16,7 +16,7 @@ public struct SyntheticEvents: Sendable {
     chunkID = try await transaction.query(
       """
       WITH run AS (
-        INSERT INTO lethe.run \(RunLedger.knowsHolds) (run_id, key, pipeline, definition, work_directory, lease)
+        INSERT INTO lethe.run \(RunLedger.takeoverMarker) (run_id, key, pipeline, definition, work_directory, lease)
         OVERRIDING SYSTEM VALUE
         SELECT -pg_backend_pid(), substr(md5(pg_backend_pid() || clock_timestamp()::text), 1, 12),
           \(pipeline), '{}',

@@ -4,9 +4,9 @@ import Vocabulary
 
 /// Finds and withdraws tombstones of the wrong type. They were created from rows with IDs of another type.
 ///
-/// A tombstone is proven wrong if an event record of the same job, ID and time shows that it was created from
-/// a row of such a table, and no other record shows that the ID was deleted. The event records stay, because
-/// they are evidence of what was done.
+/// A tombstone is proven wrong if an event record of the same job, ID and time shows that it was created from a row
+/// whose ID has another type, and no other record shows that the ID was deleted. The event records stay, because they
+/// are evidence of what was done.
 public struct TombstoneRepair: Sendable {
   let connection: Connection
 
@@ -18,16 +18,16 @@ public struct TombstoneRepair: Sendable {
   public struct Findings: Sendable, Equatable {
     /// Tombstones that are proven wrong.
     public internal(set) var wrong: [String: Int] = [:]
-    /// Tombstones that cannot be judged, because the current definition does not give their rows a type.
+    /// Tombstones that cannot be judged, because the current definition gives their rows no type or several types.
     public internal(set) var undecided: [String: Int] = [:]
     /// Tombstones that stay, because another record shows that the ID was deleted.
     public internal(set) var justified: [String: Int] = [:]
     /// Runs whose definition cannot be read. Their tombstones are not examined.
     public internal(set) var unreadableRuns = 0
-    /// Tombstones of the same jobs that may be wrong, too. This cannot be proven, because their records were
-    /// pruned.
+    /// Other tombstones of the same runs and datasets. They might be wrong, too, but this cannot be checked, because
+    /// their event records were pruned.
     public internal(set) var unprovable = 0
-    /// The number of the chain's record about the withdrawal; nil if nothing was withdrawn.
+    /// The number of the chain's record about the withdrawal. Nil if nothing was withdrawn.
     public internal(set) var sealNumber: Int64?
 
     public var tombstones: Int { wrong.values.reduce(0, +) }
@@ -36,29 +36,29 @@ public struct TombstoneRepair: Sendable {
   /// Finds the tombstones and changes nothing.
   public func findings(_ definition: Definition) async throws -> Findings {
     try await connection.withTransaction(isolationLevel: .repeatableRead, readOnly: true) {
-      let targets = try await MistypedTargets(of: definition, on: $0)
+      let targets = try await WrongTypeTargets(of: definition, on: $0)
       return try await Self.counted(targets, Self.found, on: $0)
     }
   }
 
   /// Withdraws the tombstones that are proven wrong, in one transaction with a record in the chain of
   /// evidence.
-  /// - Parameter isDryRun: changes nothing and reports what would be withdrawn.
+  /// - Parameter isDryRun: whether to change nothing and only report what would be withdrawn.
   public func repair(
     _ definition: Definition, by operator: String, note: String?, isDryRun: Bool
   ) async throws -> Findings {
     try await connection.withTransaction { transaction in
-      let targets = try await MistypedTargets(of: definition, on: transaction)
+      let targets = try await WrongTypeTargets(of: definition, on: transaction)
       guard !targets.suspects.isEmpty else {
         return try await Self.counted(targets, Self.found, on: transaction)
       }
       _ = try await transaction.run(
         """
-        CREATE TEMPORARY TABLE lethe_mistyped ON COMMIT DROP AS
+        CREATE TEMPORARY TABLE lethe_found ON COMMIT DROP AS
         WITH \(targets.cte), \(Self.found) SELECT * FROM found
         """)
       var findings = try await Self.counted(
-        targets, "found AS (SELECT * FROM lethe_mistyped)", on: transaction)
+        targets, "found AS (SELECT * FROM lethe_found)", on: transaction)
       findings.unprovable = try await Self.unprovable(targets, on: transaction)
       guard !isDryRun, findings.tombstones > 0 else { return findings }
       findings.wrong = try await Self.withdraw(targets, on: transaction)
@@ -109,14 +109,14 @@ public struct TombstoneRepair: Sendable {
        UNION ALL
        SELECT NULL FROM lethe.trace AS r
        WHERE r.type = \(tombstone).type AND r.action IN ('delete', 'redact')
-         AND \(PastEvents.holds("\(tombstone).id", trace: "r"))
+         AND \(PastEvents.contains("\(tombstone).id", trace: "r"))
      ) AS d)
     """
   }
 
   /// - Parameter found: the CTE with the tombstones.
   private static func counted(
-    _ targets: MistypedTargets, _ found: SQL, on session: some Session
+    _ targets: WrongTypeTargets, _ found: SQL, on session: some Session
   ) async throws -> Findings {
     var findings = Findings()
     findings.unreadableRuns = targets.unreadableRuns
@@ -137,9 +137,10 @@ public struct TombstoneRepair: Sendable {
     return findings
   }
 
-  /// The number of tombstones of the same jobs that may be wrong, but have no record of their ID any more.
+  /// The number of tombstones that the same runs and datasets created, and that might be wrong, but have no record of
+  /// their ID any more.
   private static func unprovable(
-    _ targets: MistypedTargets, on session: some Session
+    _ targets: WrongTypeTargets, on session: some Session
   ) async throws -> Int {
     let prunedThrough = try await session.query("SELECT \(PastEvents.prunedThrough)")
       .onlyRow(as: String?.self)
@@ -153,7 +154,7 @@ public struct TombstoneRepair: Sendable {
                     WHERE j.job_id = t.job_id AND s.type = t.type AND s.is_wrong)
         AND NOT EXISTS (SELECT FROM lethe.event AS e WHERE e.id = t.id AND e.type = t.type)
         AND NOT EXISTS (SELECT FROM lethe.trace AS r
-                        WHERE r.type = t.type AND \(PastEvents.holds("t.id", trace: "r")))
+                        WHERE r.type = t.type AND \(PastEvents.contains("t.id", trace: "r")))
       """
     ).onlyRow(as: Int.self)
   }
@@ -162,7 +163,7 @@ public struct TombstoneRepair: Sendable {
 
   /// - Returns: how many tombstones were withdrawn, by table.
   private static func withdraw(
-    _ targets: MistypedTargets, on transaction: Transaction
+    _ targets: WrongTypeTargets, on transaction: Transaction
   ) async throws -> [String: Int] {
     // A concurrent batch would find the tombstone and write none of its own. So the batch has to wait for
     // this lock, and the verdict is checked again for everything that was committed before the lock.
@@ -173,7 +174,7 @@ public struct TombstoneRepair: Sendable {
       """
       CREATE TEMPORARY TABLE lethe_withdrawn ON COMMIT DROP AS
       WITH \(targets.cte)
-      SELECT f.type, f.id, f.reason, f.job_id, f.deleted_at, f.table_name FROM lethe_mistyped AS f
+      SELECT f.type, f.id, f.reason, f.job_id, f.deleted_at, f.table_name FROM lethe_found AS f
       WHERE f.verdict = 'wrong' AND \(verdict("f")) = 'wrong'
       """)
     try await transaction.execute(
@@ -197,7 +198,8 @@ public struct TombstoneRepair: Sendable {
   private static func seal(
     _ definition: Definition, by operator: String, note: String?, on transaction: Transaction
   ) async throws -> Int64 {
-    // The number of the next record. Adding the record takes the same lock.
+    // The lock prevents other processes from adding a record. So `number` is the number of the record that is added
+    // below.
     try await transaction.execute("LOCK TABLE lethe.seal IN EXCLUSIVE MODE")
     let number = try await transaction.query("SELECT coalesce(max(number), 0) + 1 FROM lethe.seal")
       .onlyRow(as: Int64.self)

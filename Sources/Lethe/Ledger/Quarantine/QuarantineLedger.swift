@@ -18,16 +18,18 @@ public struct QuarantineLedger: Sendable {
     public let job: String?
     /// The line's number in the result, from 1.
     public let number: Int
-    /// The line's ID, if it has a readable one, and whether that ID was in the chunk.
+    /// The line's ID. Nil if the line has no readable ID.
     public let id: Int64?
+    /// Whether `id` was in the chunk. Nil if this is unknown.
     public let isInChunk: Bool?
     public let why: String
-    /// The beginning of the line, up to the length that was asked for.
+    /// The beginning of the line, at most `rawBytesMax` bytes.
     public let raw: [UInt8]
     public let rawBytes: Int
     public let quarantinedAt: String
-    /// The number of results that contained the line, and when the last of them was collected.
+    /// The number of results that contained the line.
     public let seen: Int
+    /// The time when the last of these results was collected.
     public let lastSeenAt: String
     public let resolvedAt: String?
     public let resolution: String?
@@ -80,7 +82,7 @@ public struct QuarantineLedger: Sendable {
     ).onlyRow(as: Int.self)
   }
 
-  /// Records that an operator dismissed these lines: no action is needed. Dismisses all of them, or none.
+  /// Resolves lines as dismissed by an operator, without applying them. Dismisses all of the lines, or none.
   /// - Throws: `LedgerError` with the lines that are not open.
   public func dismiss(_ ids: Set<Int64>, note: String) async throws {
     try await connection.withTransaction { transaction in
@@ -102,7 +104,7 @@ public struct QuarantineLedger: Sendable {
 
   /// Dismisses every open line.
   /// - Parameter pipeline: lines of this pipeline only.
-  /// - Returns: how many lines there were.
+  /// - Returns: how many lines were dismissed.
   public func dismissAll(pipeline: String?, note: String) async throws -> Int {
     try await connection.execute(
       """
@@ -134,7 +136,7 @@ public struct QuarantineLedger: Sendable {
     return try await connection.query(
       """
       SELECT c.chunk_id, c.run_id,
-             CASE WHEN r.status = 'failed' AND r.is_given_up
+             CASE WHEN r.status = \(run: .failed) AND r.is_given_up
                   THEN 'run ' || r.run_id || ' was given up, and later runs have asked about the IDs again: dismiss the lines'
                   WHEN c.state <> \(state: .applied)
                   THEN 'the chunk is not applied yet: finish it with lethe run PIPELINE --resume-only' END

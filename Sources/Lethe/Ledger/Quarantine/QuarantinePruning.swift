@@ -5,7 +5,7 @@ extension QuarantineLedger {
   /// What a prune of the quarantine deleted, or would delete.
   public struct Pruning: Sendable, Equatable {
     public let lines: Int
-    /// The size of the lines themselves.
+    /// The total size of the lines.
     public let bytes: Int
     /// The number of the chain's record about the deletion. Nil if no line was deleted.
     public let sealNumber: Int64?
@@ -14,7 +14,7 @@ extension QuarantineLedger {
   /// Deletes lines that were resolved longer ago than `age`, because they contain bytes that the API sent.
   /// Open lines stay at any age. One transaction deletes them and adds a record to the chain of evidence.
   ///
-  /// - Parameter isDryRun: changes nothing and reports what would be deleted.
+  /// - Parameter isDryRun: whether to change nothing and only report what would be deleted.
   public func prune(resolvedBefore age: RecordAge, isDryRun: Bool) async throws -> Pruning {
     return try await connection.withTransaction { transaction in
       try await transaction.execute("SET LOCAL lock_timeout = 5000")

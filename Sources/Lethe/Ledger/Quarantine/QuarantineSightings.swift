@@ -1,19 +1,18 @@
 public import PostgreSQL
 import Vocabulary
 
-/// A line that appears again in every run stays one open line. A trusted answer about its ID resolves the
-/// line.
+/// A line that appears again in every run stays one open line. An answer about its ID resolves the line.
 extension ChunkLedger {
-  /// Keeps the lines of `lethe_scanned` that must not be acted on. A line may be open already: a line with
-  /// the same dataset, ID and reason, or else with the same bytes. Then the open line counts as seen once
-  /// more. It then belongs to the newest job with this line.
+  /// Keeps the `RefusedLines`. If the quarantine already has an open line with the
+  /// same dataset, ID and reason, or with the same bytes, no line is added. Instead, the counter of the open line is
+  /// increased, and the line is assigned to the newest job whose result contains it.
   ///
   /// - Returns: how many lines of the result must not be acted on.
-  public func keepScannedLines(
+  public func keepRefusedLines(
     of attempt: Attempt, _ chunk: Chunk, on transaction: Transaction
   ) async throws -> Int {
     let lines = try await transaction.query(
-      "SELECT count(*) FROM lethe_scanned WHERE why IS NOT NULL"
+      "SELECT count(*) FROM lethe_scanned"
     ).onlyRow(as: Int.self)
     guard lines > 0 else { return 0 }
     _ = try await transaction.query(
@@ -21,7 +20,7 @@ extension ChunkLedger {
       CREATE TEMP TABLE lethe_kept ON COMMIT DROP AS
       SELECT DISTINCT ON (identity) line, raw, why, id, in_chunk, identity
       FROM (SELECT s.*, lethe.line_identity(\(chunk.pipeline), \(chunk.dataset), s.id, s.raw) AS identity
-            FROM lethe_scanned AS s WHERE s.why IS NOT NULL) AS scanned
+            FROM lethe_scanned AS s) AS scanned
       ORDER BY identity, line
       """)
     try await transaction.execute(
@@ -51,8 +50,8 @@ extension ChunkLedger {
     return lines
   }
 
-  /// Resolves older open lines about IDs for which this result has an answer: an event, or silence that
-  /// counts. An ID with a line that must not be acted on has no answer.
+  /// Resolves older open lines about IDs for which the result of `attempt` has an answer: an event, or silence that
+  /// covers the ID. An ID with a line that must not be acted on has no answer.
   ///
   /// - Parameter containing: returns those of the given IDs that were in the chunk.
   public func linesAnswered(

@@ -1,16 +1,16 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// The age from which on records are pruned.
+/// How old records must be to be pruned.
 public enum RecordAge: Sendable, Hashable {
   case months(Int)
   case days(Int)
-  /// Everything that was applied before this time.
+  /// All records from before this time.
   case before(Timestamp)
 }
 
 extension RecordAge {
-  /// The time before which a record is that old.
+  /// SQL: the time before which records are pruned.
   public var cutoff: SQL {
     switch self {
     case .months(let count):

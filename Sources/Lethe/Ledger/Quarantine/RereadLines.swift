@@ -1,8 +1,8 @@
 public import PostgreSQL
 public import Vocabulary
 
-/// The quarantined lines of a chunk that can now be read as events. They are in a separate table until the
-/// transaction ends.
+/// The quarantined lines of a chunk that can now be read as events. They are in a temporary table until the transaction
+/// ends.
 public struct RereadLines: Sendable {
   private let chunk: Chunk
   private let jobID: Int64
@@ -19,7 +19,7 @@ public struct RereadLines: Sendable {
       CREATE TEMP TABLE lethe_reread (
           quarantine_id bigint PRIMARY KEY, is_selected boolean NOT NULL, id bigint NOT NULL,
           reason lethe.reason NOT NULL, created_at timestamptz, redacted_at timestamptz,
-          is_answered boolean NOT NULL, why text
+          has_action boolean NOT NULL, why text
       ) ON COMMIT DROP
       """)
   }
@@ -31,11 +31,12 @@ public struct RereadLines: Sendable {
     public init() {}
 
     /// - Parameters:
-    ///   - isSelected: whether the line may be resolved.
-    ///   - isAnswered: whether the definition of the chunk's run has an action for the reason.
+    ///   - isSelected: whether the line is retried. Other lines are read only because they can contradict a retried
+    ///     line.
+    ///   - hasAction: whether the definition of the chunk's run has an action for the reason.
     public mutating func append(
       _ quarantineID: Int64, isSelected: Bool, id: Int64, reason: Reason, createdAt: Timestamp?,
-      redactedAt: Timestamp?, isAnswered: Bool
+      redactedAt: Timestamp?, hasAction: Bool
     ) {
       rows.beginRow(columns: 7)
       rows.append(quarantineID)
@@ -44,7 +45,7 @@ public struct RereadLines: Sendable {
       rows.append(text: reason.rawValue)
       rows.append(createdAt?.microsecondsSince2000)
       rows.append(redactedAt?.microsecondsSince2000)
-      rows.append(bool: isAnswered)
+      rows.append(bool: hasAction)
     }
   }
 
@@ -54,7 +55,7 @@ public struct RereadLines: Sendable {
     try await transaction.withCopyIn(
       """
       COPY lethe_reread
-        (quarantine_id, is_selected, id, reason, created_at, redacted_at, is_answered)
+        (quarantine_id, is_selected, id, reason, created_at, redacted_at, has_action)
       FROM STDIN (FORMAT binary)
       """
     ) { try await $0.write(bytes) }
@@ -69,7 +70,7 @@ public struct RereadLines: Sendable {
           WHEN q.in_chunk = false THEN 'the ID is not in the chunk'
           WHEN q.in_chunk IS NULL OR q.id IS DISTINCT FROM r.id
           THEN 'the ledger no longer records whether the chunk asked about the ID'
-          WHEN NOT r.is_answered THEN 'the definition of its run has no action for ' || r.reason
+          WHEN NOT r.has_action THEN 'the definition of its run has no action for ' || r.reason
           END
       FROM lethe.quarantine AS q WHERE q.quarantine_id = r.quarantine_id
       """)

@@ -18,7 +18,7 @@ extension RunLedger {
     }
   }
 
-  /// The reasons for which events of a run are applied, in whole or in part.
+  /// The reasons for which events of a run are completely or partly applied.
   public func appliedReasons(of runID: Int64) async throws -> Set<AppliedReason> {
     let rows = try await connection.query(
       """
@@ -52,11 +52,11 @@ extension RunLedger {
     }
   }
 
-  /// Makes open runs continue with another definition: all of them, or none.
+  /// Makes open runs continue with another definition. Changes all of the runs, or none.
   /// - Parameters:
   ///   - by: who decided it.
   ///   - note: why.
-  /// - Returns: the numbers of their records in the chain.
+  /// - Returns: the numbers of the adoptions' records in the chain.
   public func adopt(_ adoptions: [Adoption], by: String, note: String?) async throws -> [Int64] {
     try await connection.withTransaction { transaction in
       var seals: [Int64] = []

@@ -1,9 +1,9 @@
 import PostgreSQL
 public import Vocabulary
 
-/// Ends an unfinished run. What is applied stays, and so does the record of it.
+/// Ends an unfinished run. Its applied changes and their records stay.
 extension RunLedger {
-  /// A job of a run that may still be running at the API.
+  /// A job of a run that might still be running at the API.
   public struct LiveJob: Sendable, Equatable {
     public let jobID: Int64
     public let name: String
@@ -12,8 +12,8 @@ extension RunLedger {
     public let apiID: String?
   }
 
-  /// The run's jobs that may not have ended. They include jobs for which it is unknown whether the API
-  /// created them.
+  /// The run's jobs that are not known to have ended. They include jobs for which it is unknown whether the API created
+  /// them.
   public func liveJobs(of runID: Int64) async throws -> [LiveJob] {
     try await connection.query(
       """
@@ -50,7 +50,7 @@ extension RunLedger {
             stopped_reason = NULL
         WHERE run_id = \(runID) AND state IN (\(states: ChunkTransition.failed.from))
         """)
-      // The applied part of a chunk stays, so its record is sealed like any other.
+      // The applied batches of a chunk stay, so a record of its job is sealed, as for a completely applied chunk.
       try await transaction.execute(
         """
         SELECT lethe.seal('job', j.job_id, c.chunk_id, lethe.job_content(j.job_id))
@@ -64,7 +64,7 @@ extension RunLedger {
         transaction, "run \(runID)",
         """
         UPDATE lethe.run
-        SET status = 'failed', finished_at = clock_timestamp(), failure = \(why), is_given_up = true
+        SET status = \(run: .failed), finished_at = clock_timestamp(), failure = \(why), is_given_up = true
         WHERE run_id = \(runID) AND lease = \(lease.token) AND finished_at IS NULL
         """)
     }
@@ -99,8 +99,8 @@ extension RunLedger {
       FROM (SELECT DISTINCT chunk_id, number, applied_through FROM (\(parts)) AS part) AS n,
            lethe.event_digest(n.chunk_id, n.number) AS d
       """)
-    // Rows with an ID of their own already have tombstones. The event's own ID gets a tombstone if rows of
-    // that ID were deleted.
+    // Posts and users that the event removed in other tables already have tombstones. The event's own ID gets a
+    // tombstone if its rows were removed.
     try await transaction.execute(
       """
       INSERT INTO lethe.tombstone (type, id, reason, job_id, deleted_at)
@@ -120,7 +120,7 @@ extension RunLedger {
       """)
   }
 
-  /// The partly applied events of a run, each with the number of the batch that is to record it. Also works
+  /// The partly applied events of a run, each with the number of the batch that is to record it. The query also works
   /// for a definition that this version cannot read.
   private static func parts(of runID: Int64) -> SQL {
     """
@@ -137,8 +137,8 @@ extension RunLedger {
     """
   }
 
-  /// The dataset's action for the reason. If the definition does not contain it, this is the action that was
-  /// done.
+  /// The dataset's action for the reason. If the definition has no action for the reason, this is the action that was
+  /// applied.
   private static let actionOfPart: SQL = """
     CASE reason WHEN 'clean' THEN 'restore'::lethe.action ELSE coalesce(
       (SELECT label FROM pg_catalog.unnest(enum_range(NULL::lethe.action)) AS label

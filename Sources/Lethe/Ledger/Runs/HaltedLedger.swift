@@ -1,3 +1,4 @@
+import CrashPoints
 import PostgreSQL
 import Vocabulary
 
@@ -8,18 +9,18 @@ extension RunLedger {
     public let chunkID: Int64
     public let runID: Int64
     public let pipeline: String
-    /// As it was named when the run was last worked on.
+    /// The path of the definition's file, as it was given in the last command that worked on the run.
     public let definitionFile: String?
     public let dataset: String
     public let reason: String
     public let remedy: String?
-    /// True if it is set aside, false if a limit has stopped it.
+    /// True if the chunk is set aside, false if a limit has stopped it.
     public let isSetAside: Bool
-    /// For a chunk that is set aside: whether a retry may succeed, with this chunk or with a new chunk of the
-    /// same IDs.
+    /// For a chunk that is set aside: whether a retry can succeed, with this chunk or with a new chunk of the same IDs.
     public let isRetryable: Bool
-    /// Whether its events are still in the ledger, so that `lethe retry` can apply them.
-    public let canBeTakenOn: Bool
+    /// Whether `lethe retry` can apply the rest of the chunk: it was collected, a retry can succeed, and its events are
+    /// still in the ledger.
+    public let hasEvents: Bool
   }
 
   /// An event that the warehouse refused and that is not resolved.
@@ -40,11 +41,11 @@ extension RunLedger {
     try await halted(where: "c.run_id = \(run.id)")
   }
 
-  /// A dataset of a run that is not exported, or only in part.
+  /// A dataset of a run that was not completely exported.
   public struct HaltedExport: Sendable {
     public let dataset: String
     public let why: String
-    /// True if a limit stopped it, false if the server refused it.
+    /// True if a limit stopped the export, false if the export failed.
     public let isStopped: Bool
   }
 
@@ -58,8 +59,8 @@ extension RunLedger {
       .map { HaltedExport(dataset: $0.0, why: $0.1, isStopped: $0.2) }
   }
 
-  /// The chunks of all runs that are still set aside or stopped. A chunk is left out if a newer run has
-  /// answers for all of its key range.
+  /// The chunks of all runs that are still set aside or stopped. A chunk that is set aside is left out if a newer run
+  /// has results for its whole key range.
   /// - Parameter pipeline: chunks of this pipeline only.
   public func halted(pipeline: String?) async throws -> [HaltedChunk] {
     try await halted(
@@ -96,7 +97,7 @@ extension RunLedger {
                AND (c.events = 0
                     OR EXISTS (SELECT FROM lethe.collected AS s WHERE s.chunk_id = c.chunk_id)
                     OR EXISTS (SELECT FROM lethe.refusal AS f
-                               WHERE f.chunk_id = c.chunk_id AND f.resolved_at IS NULL)) AS can_be_taken_on
+                               WHERE f.chunk_id = c.chunk_id AND f.resolved_at IS NULL)) AS has_events
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)
       WHERE (c.state = \(state: .failed) OR c.stopped_reason IS NOT NULL) AND \(condition)
       ORDER BY c.chunk_id
@@ -106,7 +107,7 @@ extension RunLedger {
         chunkID: row["chunk_id"], runID: row["run_id"], pipeline: row["pipeline"],
         definitionFile: row["definition_file"], dataset: row["dataset"],
         reason: row["reason"], remedy: row["remedy"], isSetAside: row["is_set_aside"],
-        isRetryable: row["is_retryable"], canBeTakenOn: row["can_be_taken_on"])
+        isRetryable: row["is_retryable"], hasEvents: row["has_events"])
     }
   }
 
@@ -144,6 +145,7 @@ extension RunLedger {
   /// silence have ended refusals already, when the result was collected.
   public func endSupersededRefusals(pipeline: String) async throws {
     try await connection.execute(
+      recording: .supersededRefusalsEnded,
       """
       UPDATE lethe.refusal AS f
       SET resolved_at = clock_timestamp(), resolution = 'superseded', superseded_by = newer.job_id
@@ -196,7 +198,7 @@ extension RunLedger {
       throw LedgerError(
         code: .missing,
         message: """
-          no open refusal of \(pipeline)\(chunkID.map { ", chunk \($0)," } ?? "") is about the ID \
+          \(chunkID.map { "chunk \($0) of " } ?? "")\(pipeline) has no open refused event of the ID \
           \(missing.map(String.init).joined(separator: ", ")); nothing was changed
           """, remedy: "run lethe status to see the refused IDs")
     }
@@ -234,10 +236,10 @@ extension RunLedger {
         code: .missing, message: "there is no chunk \(chunkID) of the pipeline \(pipeline)",
         remedy: "lethe status lists the chunks that are set aside")
     }
-    let can = RetryableChunk(chunkID: chunkID, runID: runID, ids: nil)
+    let chunk = RetryableChunk(chunkID: chunkID, runID: runID, ids: nil)
     let asksAgain = "do nothing: the next lethe run asks about its IDs again"
     switch state {
-    case .applied where hasRefusals: return can
+    case .applied where hasRefusals: return chunk
     case .failed where !isCollected:
       throw LedgerError(
         code: .refused,
@@ -245,7 +247,7 @@ extension RunLedger {
         remedy: asksAgain)
     case .failed:
       guard
-        try await halted(where: "c.chunk_id = \(chunkID)").first?.canBeTakenOn == true
+        try await halted(where: "c.chunk_id = \(chunkID)").first?.hasEvents == true
       else {
         throw LedgerError(
           code: .refused,
@@ -253,7 +255,7 @@ extension RunLedger {
             "chunk \(chunkID) has no events any more: newer answers have superseded them, or they were lost",
           remedy: asksAgain)
       }
-      return can
+      return chunk
     case .exported, .created, .uploaded, .complete, .collected, .applied:
       throw LedgerError(
         code: .refused, message: "chunk \(chunkID) is \(state) and not set aside",

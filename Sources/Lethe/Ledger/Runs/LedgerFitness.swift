@@ -1,8 +1,7 @@
 public import Failures
 public import PostgreSQL
 
-/// The error that the ledger is missing, or does not have the version that this program works with. Nothing
-/// was done.
+/// The error that the ledger is missing or incomplete, or is older or newer than this program. Nothing was done.
 public struct LedgerSchemaError: ExplainedError, Sendable, Equatable {
   public let message: String
   public let remedy: String
@@ -10,7 +9,7 @@ public struct LedgerSchemaError: ExplainedError, Sendable, Equatable {
 }
 
 extension LedgerSchema {
-  /// - Throws: `LedgerSchemaError` unless the ledger is complete and of this program's version.
+  /// - Throws: `LedgerSchemaError` if the ledger is missing or incomplete, or is older or newer than this program.
   public static func require(on session: some Session) async throws {
     if let fault = try await fault(on: session) { throw fault }
   }
@@ -43,7 +42,7 @@ extension LedgerSchema {
           """,
         remedy: """
           restore the schema lethe from a backup; or, only if nothing in it is needed any more, run DROP SCHEMA \
-          lethe CASCADE, delete its versions from schema_migrations, and run lethe migrate up
+          lethe CASCADE, delete the versions of its migrations from schema_migrations, and run lethe migrate up
           """)
     }
     let pending = missing.filter { !$0.lacks.isEmpty }.map(\.0.version)
@@ -61,7 +60,8 @@ extension LedgerSchema {
     return nil
   }
 
-  /// Every table, column, function and enum type of the schema, named as in `versions`.
+  /// Every table, view, column, function and enum type of the schema, and the constraint that was dropped, named as in
+  /// `versions`.
   private static func objects(on session: some Session) async throws -> [String] {
     try await session.query(
       """
@@ -80,6 +80,12 @@ extension LedgerSchema {
       SELECT 'TYPE ' || t.typname FROM pg_catalog.pg_type AS t
       WHERE t.typnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = \(schema))
         AND t.typtype = 'e'
+      UNION ALL
+      SELECT 'without collected_chunk_id_fkey' FROM pg_catalog.pg_class AS c
+      WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = \(schema))
+        AND c.relname = 'collected'
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
+                        WHERE k.conrelid = c.oid AND k.conname = 'collected_chunk_id_fkey')
       """
     ).rows(as: String.self)
   }
@@ -125,7 +131,7 @@ extension LedgerSchema {
       Privilege("USAGE", on: .schema(schema)),
     ]
       + tables.flatMap { table in
-        table.words.map { Privilege($0, on: .table(schema: schema, name: table.name)) }
+        table.privileges.map { Privilege($0, on: .table(schema: schema, name: table.name)) }
       }
       + functions.map {
         Privilege("EXECUTE", on: .function(schema: schema, name: $0.0, arguments: $0.1))

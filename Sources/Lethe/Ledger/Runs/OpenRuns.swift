@@ -1,9 +1,10 @@
+import CrashPoints
 public import Definitions
 import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// A run that has not ended, whether or not this version can read its definition.
+/// A run whose definition is not decoded yet, because this version might not be able to read it.
 public struct OpenRun: Sendable {
   public let id: Int64
   public let key: String
@@ -13,7 +14,7 @@ public struct OpenRun: Sendable {
   public let workDirectory: String
   let definition: String
 
-  /// The run with its definition.
+  /// Decodes the run's copy of the definition.
   /// - Throws: `LedgerError` `.unreadable`, with the run and the part of its definition that cannot be read.
   public func run() throws -> Run {
     do {
@@ -41,7 +42,7 @@ public struct OpenRun: Sendable {
       let text = path.reduce(into: "") { text, key in
         if let index = key.intValue { text += "[\(index)]" } else { text += ".\(key.stringValue)" }
       }
-      return text.isEmpty ? "it" : String(text.drop { $0 == "." })
+      return text.isEmpty ? "the definition" : String(text.drop { $0 == "." })
     }
     switch error as? DecodingError {
     case .keyNotFound(let key, let context):
@@ -72,10 +73,10 @@ extension RunLedger {
     return try run.run()
   }
 
-  /// The newest definitions of the pipelines that have run recently.
+  /// The newest definition of each pipeline that has started a run in the last 30 days, except `pipelines`.
   /// - Throws: `LedgerError` `.unreadable` if one of the definitions cannot be read. Then it is unknown what
   ///   that pipeline exports.
-  public func newestDefinitions(besides pipelines: [String]) async throws -> [Definition] {
+  public func newestDefinitions(excluding pipelines: [String]) async throws -> [Definition] {
     try await openRuns(
       where: """
         run_id IN (SELECT max(run_id) FROM lethe.run
@@ -104,7 +105,7 @@ extension RunLedger {
 
   /// Whether the run can continue without an export. This is so in two cases. Every dataset is exported and
   /// all unfinished chunks wait for an operator. Or the run was given up and one of its chunks was retried.
-  public func waitsForWordAlone(_ run: OpenRun) async throws -> Bool {
+  public func waitsOnlyForOperator(_ run: OpenRun) async throws -> Bool {
     try await connection.query(
       """
       SELECT r.is_given_up
@@ -124,7 +125,7 @@ extension RunLedger {
 
   /// Records the new place of the run's folder and of its chunks' files.
   public func runMoved(_ run: Run, to folder: String, lease: Lease) async throws {
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .runMoved) { transaction in
       try await ChunkQueries.guarded(
         transaction, "run \(run.id)",
         """

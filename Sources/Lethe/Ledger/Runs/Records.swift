@@ -9,13 +9,16 @@ public import Vocabulary
 /// guarded updates of the former process then match no row.
 public struct Lease: Sendable, Hashable {
   public let token: String
+  /// The host of the process. Empty if it is unknown.
+  public let host: String
 
-  public init() {
+  public init(host: String = "") {
     token = UUID().uuidString.lowercased()
+    self.host = host
   }
 
-  /// A part of the names of this process's files. A process that has lost its lease may still run, and must not remove the
-  /// files of its successor.
+  /// A part of the names of this process's files. A process that has lost its lease may still run, and must not remove
+  /// the files of its successor.
   public var fileTag: String { String(token.prefix(8)) }
 }
 
@@ -48,12 +51,14 @@ public struct Chunk: Sendable, Equatable {
   public let bytes: Int
   public let sha256: [UInt8]
   public let path: String
+  /// The host that wrote the file. Nil if it is unknown.
+  public let fileHost: String?
   public let state: ChunkState
-  /// The last applied position: every event up to and including this ID is applied. Set from `collected` on.
+  /// The last applied position: every event up to and including this ID is applied. Nil before the state `collected`.
   public let appliedThrough: Int64?
   public let isApproved: Bool
 
-  /// The chunk's file, as it was recorded.
+  /// The chunk's file, as the ledger describes it.
   public var file: ChunkFile {
     ChunkFile(
       path: FilePath(path), number: number, firstID: firstID, lastID: lastID, ids: ids,
@@ -64,7 +69,7 @@ public struct Chunk: Sendable, Equatable {
     ErrorContext(chunk: id, number: number, dataset: dataset)
   }
 
-  /// For messages.
+  /// The chunk's name in messages.
   public var label: String { "chunk \(id) (\(dataset) #\(number))" }
 }
 
@@ -74,23 +79,26 @@ public struct Attempt: Sendable, Equatable {
   public let number: Int
   /// The job's name at the API.
   public let name: String
-  /// The API's ID. Nil while it is unknown whether the API has the job.
+  /// The API's ID. Nil while it is unknown whether the API has created the job.
   public let apiID: String?
 }
 
 /// The error that the API returned an ID that another job already has.
-public struct KnownJobID: Error, Sendable {
+public struct DuplicateJobID: Error, Sendable {
   public let apiID: String
   /// The name of the other job.
   public let formerName: String?
 }
 
-/// The error that the ledger refused a change. Another process works on the run, or the chunk is not in the
-/// state that the change requires. Nothing was changed.
+/// An error of the ledger. Nothing was changed. For example, another process works on the run, or the chunk is not in
+/// the state that the change requires.
 public struct LedgerError: ExplainedError, Sendable {
   public enum Code: Sendable, Equatable {
+    /// Another process has taken over the run or the chunk.
     case leaseLost
+    /// The ledger has no run, chunk or line to which the change applies.
     case missing
+    /// The ledger contains something that this version cannot read, or lacks something that belongs to a run or chunk.
     case unreadable
     /// The change is not allowed in the current state.
     case refused

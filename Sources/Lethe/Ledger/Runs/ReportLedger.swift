@@ -2,7 +2,7 @@ import Foundation
 import PostgreSQL
 public import Vocabulary
 
-/// The figures for reports.
+/// The numbers in reports.
 extension RunLedger {
   public struct DatasetTotals: Sendable {
     public let dataset: String
@@ -82,26 +82,30 @@ extension RunLedger {
     }
   }
 
-  /// A line of `lethe status`.
+  /// A run as `lethe status` shows it.
   public struct RunStatus: Sendable {
     public let runID: Int64
     public let pipeline: String
-    public let status: String
-    /// Whether a process works on its pipeline now.
+    public let status: RunState
+    /// Whether a process works on the run's pipeline now.
     public let isWorkedOn: Bool
     public let startedAt: String
     public let finishedAt: String?
     public let ids: Int
-    /// How many chunks are in each state, such as `applied 3, uploaded 1`.
+    /// How many chunks are in each state, such as `uploaded 1, applied 3`.
     public let chunks: String
     /// Rows of the run's datasets that were not exported, by dataset.
     public let leftOut: [(dataset: String, rows: LeftOutRows)]
     /// The datasets that a limit excluded from the export, and why.
     public let stoppedDatasets: [String: String]
+    /// The datasets whose export failed, and why.
+    public let failedDatasets: [String: String]
+    /// The path of the definition's file, as it was given in the last command that worked on the run.
+    public let definitionFile: String?
   }
 
   /// The newest runs, newest first.
-  /// - Parameter pipeline: of this pipeline only.
+  /// - Parameter pipeline: runs of this pipeline only. Nil for all.
   public func recent(pipeline: String?, limit: Int) async throws -> [RunStatus] {
     try await connection.query(
       """
@@ -116,9 +120,12 @@ extension RunLedger {
               FROM lethe.export WHERE run_id = r.run_id AND left_out <> '{}') AS by_dataset,
              (SELECT pg_catalog.jsonb_object_agg(dataset, failure)::text
               FROM lethe.export WHERE run_id = r.run_id AND is_stopped) AS stopped_datasets,
-             EXISTS (SELECT FROM lethe.lease AS l JOIN lethe.worker AS w USING (lease)
-                     WHERE l.resource = 'pipeline ' || r.pipeline
-                       AND w.expires_at > clock_timestamp())
+             (SELECT pg_catalog.jsonb_object_agg(dataset, failure)::text
+              FROM lethe.export
+              WHERE run_id = r.run_id AND failure IS NOT NULL AND NOT is_stopped) AS failed_datasets,
+             r.definition_file,
+             EXISTS (SELECT FROM lethe.worker AS w
+                     WHERE w.pipeline = r.pipeline AND w.expires_at > clock_timestamp())
              -- A program of a version without leases.
              OR EXISTS (SELECT FROM pg_locks AS l
                      WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
@@ -136,9 +143,14 @@ extension RunLedger {
         isWorkedOn: row["is_worked_on"], startedAt: row["started_at"],
         finishedAt: row["finished_at"], ids: row["ids"],
         chunks: row["chunks"], leftOut: Self.leftOut(byDataset: row["by_dataset"]),
-        stoppedDatasets: row.decode(String?.self, "stopped_datasets").flatMap {
-          try? JSONDecoder().decode([String: String].self, from: Data($0.utf8))
-        } ?? [:])
+        stoppedDatasets: Self.reasons(row["stopped_datasets"]),
+        failedDatasets: Self.reasons(row["failed_datasets"]), definitionFile: row["definition_file"]
+      )
     }
+  }
+
+  private static func reasons(_ byDataset: String?) -> [String: String] {
+    byDataset.flatMap { try? JSONDecoder().decode([String: String].self, from: Data($0.utf8)) }
+      ?? [:]
   }
 }

@@ -1,3 +1,4 @@
+import CrashPoints
 public import Definitions
 import Foundation
 public import PostgreSQL
@@ -11,7 +12,7 @@ public struct RunLedger: Sendable {
   /// The comment that the ledger requires in statements that take over a run. Older programs do not send it,
   /// and so cannot take over the run. A program without holds would restore rows that other IDs hold. A
   /// program without traces would apply answers that newer answers have superseded.
-  static let knowsHolds: SQL = "/* keeps holds and traces */"
+  static let takeoverMarker: SQL = "/* keeps holds and traces */"
 
   let connection: Connection
 
@@ -19,8 +20,8 @@ public struct RunLedger: Sendable {
     self.connection = connection
   }
 
-  /// Keeps programs of versions without leases from working on the pipeline, as long as the session lasts. They take the
-  /// same lock, but not shared.
+  /// Keeps programs of versions without leases from working on the pipeline, as long as the session lasts. Such
+  /// programs take the same advisory lock in exclusive mode.
   /// - Returns: false if such a program works on the pipeline.
   public func lockOutEarlierVersions(pipeline: String) async throws -> Bool {
     try await connection.query(
@@ -31,21 +32,26 @@ public struct RunLedger: Sendable {
   /// Starts a run with a copy of its definition.
   /// - Parameters:
   ///   - parent: the folder in which the run gets its own folder for chunk files.
-  ///   - file: the definition's file, as it was named.
+  ///   - team: the token of the process's team. Nil for a process without a team.
+  ///   - file: the path of the definition's file, as the operator gave it.
+  /// - Returns: nil if the team has started a run before.
   public func begin(
-    _ definition: Definition, in parent: String, lease: Lease, file: String? = nil
-  ) async throws -> Run {
+    _ definition: Definition, in parent: String, lease: Lease, team: String?, file: String? = nil
+  ) async throws -> Run? {
     let json = try Self.json(definition)
     let key = String(UUID().uuidString.lowercased().filter(\.isHexDigit).prefix(12))
     let workDirectory = Self.folder(of: definition.name, key, in: parent)
-    try await connection.execute("SELECT lethe.begin_chain()")
+    try await connection.execute(recording: .chainBegun, "SELECT lethe.begin_chain()")
+    CrashStep.runBegun.reached(.before)
     let id = try await connection.query(
       """
-      INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease, definition_file)
-      VALUES (\(key), \(definition.name), \(json), \(workDirectory), \(lease.token), \(file))
-        RETURNING run_id \(Self.knowsHolds)
+      INSERT INTO lethe.run (key, pipeline, definition, work_directory, lease, definition_file, team)
+      VALUES (\(key), \(definition.name), \(json), \(workDirectory), \(lease.token), \(file), \(team)::uuid)
+      ON CONFLICT (team) DO NOTHING RETURNING run_id \(Self.takeoverMarker)
       """
-    ).onlyRow(as: Int64.self)
+    ).firstRow(as: Int64.self)
+    CrashStep.runBegun.reached(.after)
+    guard let id else { return nil }
     return Run(id: id, key: key, definition: definition, workDirectory: workDirectory)
   }
 
@@ -54,15 +60,25 @@ public struct RunLedger: Sendable {
     "\(parent)/\(pipeline)-\(key)"
   }
 
-  /// Makes this process the owner of the run.
-  /// - Parameter file: the definition's file, as it was named this time.
+  /// A new run, for a process that has no team. The parameters are those of the other `begin`.
+  public func begin(
+    _ definition: Definition, in parent: String, lease: Lease, file: String? = nil
+  ) async throws -> Run {
+    guard
+      let run = try await begin(definition, in: parent, lease: lease, team: nil, file: file)
+    else { throw LedgerError.leaseLost("the new run") }
+    return run
+  }
+
+  /// Gives the run and its unfinished chunks the lease of this process, which works on the pipeline alone.
+  /// - Parameter file: the path of the definition's file, as the operator gave it in this command.
   public func takeOver(_ runID: Int64, lease: Lease, file: String? = nil) async throws {
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .runTakenOver) { transaction in
       try await transaction.executeOne(
         """
         UPDATE lethe.run
-        SET lease = \(lease.token), status = 'running', definition_file = coalesce(\(file), definition_file)
-        WHERE run_id = \(runID) AND finished_at IS NULL \(Self.knowsHolds)
+        SET lease = \(lease.token), status = \(run: .running), definition_file = coalesce(\(file), definition_file)
+        WHERE run_id = \(runID) AND finished_at IS NULL \(Self.takeoverMarker)
         """)
       try await transaction.execute(
         """
@@ -72,7 +88,8 @@ public struct RunLedger: Sendable {
     }
   }
 
-  /// Whether every dataset is exported and every chunk applied or given up.
+  /// Whether no work of the run is left: every dataset is exported or the run was given up, and every chunk is applied
+  /// or failed.
   public func isSettled(_ run: Run, datasets: Int) async throws -> Bool {
     let isExported = try await connection.query(
       """
@@ -89,6 +106,13 @@ public struct RunLedger: Sendable {
     ).onlyRow(as: Bool.self)
   }
 
+  /// Whether the run has ended.
+  public func hasEnded(_ run: Run) async throws -> Bool {
+    try await connection.query(
+      "SELECT finished_at IS NOT NULL FROM lethe.run WHERE run_id = \(run.id)"
+    ).onlyRow(as: Bool.self)
+  }
+
   /// Whether an operator has given the run up. If one of its chunks is retried, only that chunk is processed.
   public func isGivenUp(_ runID: Int64) async throws -> Bool {
     try await connection.query("SELECT is_given_up FROM lethe.run WHERE run_id = \(runID)")
@@ -97,7 +121,7 @@ public struct RunLedger: Sendable {
 
   /// Records that a limit has stopped a chunk of the run. The run waits for an operator.
   public func runStopped(_ run: Run, lease: Lease) async throws {
-    try await setStatus(of: run, lease: lease, "status = 'stopped'")
+    try await setStatus(of: run, lease: lease, recording: .runStopped, "status = \(run: .stopped)")
   }
 
   /// Records that nothing of the run is left to do.
@@ -105,25 +129,26 @@ public struct RunLedger: Sendable {
   public func runFinished(_ run: Run, lease: Lease, failure: String?) async throws {
     if let failure {
       try await setStatus(
-        of: run, lease: lease,
+        of: run, lease: lease, recording: .runFinished,
         """
-        status = 'failed', finished_at = clock_timestamp(),
+        status = \(run: .failed), finished_at = clock_timestamp(),
         failure = CASE WHEN is_given_up THEN failure ELSE \(prose: failure) END
         """)
     } else {
       try await setStatus(
-        of: run, lease: lease, "status = 'done', finished_at = clock_timestamp()")
+        of: run, lease: lease, recording: .runFinished,
+        "status = \(run: .done), finished_at = clock_timestamp()")
     }
   }
 
   private func setStatus(
-    of run: Run, lease: Lease, _ assignments: SQL
+    of run: Run, lease: Lease, recording step: CrashStep, _ assignments: SQL
   ) async throws {
     try await ChunkQueries.guarded(
-      connection, "run \(run.id)",
+      connection, "run \(run.id)", recording: step,
       """
-      UPDATE lethe.run SET \(assignments) WHERE run_id = \(run.id) AND lease = \(lease.token)
-      AND finished_at IS NULL
+      UPDATE lethe.run AS r SET \(assignments)
+      WHERE run_id = \(run.id) AND finished_at IS NULL AND \(lease.isHeld(.settlement(runID: run.id)))
       """
     )
   }

@@ -2,24 +2,24 @@ public import Definitions
 import Foundation
 import PostgreSQL
 
-/// The runs of all pipelines that have not ended.
+/// The unfinished runs of all pipelines.
 extension RunLedger {
   public struct UnfinishedRun: Sendable {
     public let runID: Int64
     public let pipeline: String
     /// To the second, in UTC.
     public let startedAt: String
-    /// `running, 3 chunks: 2 applied, 1 collected`.
+    /// `running, 3 chunks: 1 collected, 2 applied`.
     public let progress: String
-    /// As it was named when the run was last worked on.
+    /// The path of the definition's file, as it was given in the last command that worked on the run.
     public let definitionFile: String?
-    /// Nil if this version of Lethe cannot read it.
+    /// Nil if this version of Lethe cannot read the run's copy.
     public let definition: Definition?
   }
 
   /// Returns the unfinished runs, the oldest first.
   /// - Parameter pipeline: leaves out the runs of this pipeline.
-  public func unfinishedRuns(besides pipeline: String?) async throws -> [UnfinishedRun] {
+  public func unfinishedRuns(excluding pipeline: String?) async throws -> [UnfinishedRun] {
     try await connection.query(
       """
       SELECT r.run_id, r.pipeline,
@@ -40,6 +40,16 @@ extension RunLedger {
         definition: try? JSONDecoder().decode(
           Definition.self, from: Data(row.decode(String.self, "definition").utf8)))
     }
+  }
+
+  /// Those of the runs with these keys that have ended.
+  public func ended(among keys: [String], pipeline: String) async throws -> [String] {
+    try await connection.query(
+      """
+      SELECT key FROM lethe.run
+      WHERE pipeline = \(pipeline) AND finished_at IS NOT NULL AND key = ANY (\(keys)::text[])
+      """
+    ).rows(as: String.self)
   }
 
   /// Whether the ledger has a run of the pipeline, ended or not.

@@ -1,5 +1,5 @@
-/// The identity of an operating system process. It is never the same for two processes, although process IDs are used
-/// again.
+/// The identity of an operating system process. It is never the same for two processes, although process IDs are
+/// reused.
 public struct ProcessIdentity: Sendable, Equatable {
   public let host: String
   public let processID: Int32
@@ -7,7 +7,7 @@ public struct ProcessIdentity: Sendable, Equatable {
   public let bootID: String
   /// The namespace of process IDs. Containers on one machine have different ones.
   public let pidNamespace: String
-  /// When the process started, in clock ticks since the boot.
+  /// The time when the process started, in clock ticks since the boot.
   public let start: Int64
 
   public init(host: String, processID: Int32, bootID: String, pidNamespace: String, start: Int64) {
@@ -24,9 +24,13 @@ public struct LeaseHolder: Sendable, Equatable {
   /// Such as `lethe run`.
   public let command: String
   public let process: ProcessIdentity
-  /// Since when it has the lease. ISO 8601 in UTC, to the second.
+  /// The pipeline that the worker works on. Nil if it has not begun yet.
+  public let pipeline: String?
+  /// Whether other processes may join it.
+  public let isJoinable: Bool
+  /// The time since which the worker has the lease. ISO 8601 in UTC, to the second.
   public let since: String
-  /// When the lease ends unless the worker renews it. ISO 8601 in UTC, to the second.
+  /// The time when the lease ends unless the worker renews it. ISO 8601 in UTC, to the second.
   public let expiresAt: String
 
   /// Such as `lethe run (process 812 on db-jobs-1, since 2026-11-27T02:00:00Z)`.

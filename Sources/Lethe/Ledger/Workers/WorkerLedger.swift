@@ -1,10 +1,11 @@
+import CrashPoints
 public import PostgreSQL
 
-/// The leases of a process: one row, `lethe.worker`, whose expiry is that of all its leases. The database's clock decides
-/// about the expiry.
+/// The leases of a process. The process has one row in `lethe.worker`, and all its leases expire at the time in that
+/// row. The database's clock decides whether they have expired.
 ///
-/// A lease that has expired is not lost: it is lost when another worker takes it over. That worker first terminates the
-/// sessions of the former one, so none of its statements can take effect later.
+/// An expired lease still belongs to its worker until another worker takes it over. That other worker first terminates
+/// the former worker's sessions, so no statement of the former worker can take effect afterwards.
 public struct WorkerLedger: Sendable {
   public let lease: Lease
   /// The time from a renewal to the expiry.
@@ -13,14 +14,12 @@ public struct WorkerLedger: Sendable {
   /// How long to wait until the server has terminated a session.
   private static let terminationSeconds = 10
   /// How long to wait for another worker that is taking the same lease.
-  private static let lockTimeout = "10s"
+  static let lockTimeout = "10s"
 
   public init(lease: Lease, seconds: Int) {
     self.lease = lease
     self.seconds = seconds
   }
-
-  public static func resource(ofPipeline name: String) -> String { "pipeline \(name)" }
 
   // MARK: The worker
 
@@ -30,7 +29,15 @@ public struct WorkerLedger: Sendable {
     _ command: String, _ process: ProcessIdentity, on connection: Connection
   ) async throws {
     try await connection.execute(
+      recording: .workerBegun,
       """
+      WITH forgotten AS (
+        -- They were killed before they could work on a pipeline, so nobody takes over from them.
+        DELETE FROM lethe.worker
+        WHERE lease IN (SELECT w.lease FROM lethe.worker AS w
+                        WHERE w.pipeline IS NULL AND w.expires_at < clock_timestamp() - interval '1 day'
+                        FOR UPDATE SKIP LOCKED)
+      )
       INSERT INTO lethe.worker
         (lease, command, host, process_id, boot_id, pid_namespace, process_start, expires_at)
       VALUES (\(lease.token)::uuid, \(command), \(process.host), \(process.processID), \(process.bootID),
@@ -44,7 +51,7 @@ public struct WorkerLedger: Sendable {
   /// - Throws: `LedgerError` `.leaseLost` if another worker has taken over from this one.
   public func renew(on session: some Session) async throws {
     try await ChunkQueries.guarded(
-      session, "the lease of this process",
+      session, "the lease of this process", recording: .leaseRenewed,
       """
       UPDATE lethe.worker
       SET renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => \(seconds))
@@ -52,18 +59,30 @@ public struct WorkerLedger: Sendable {
       """)
   }
 
-  /// Marks a session as one of this worker. A session must be marked before it changes anything, because whoever takes
-  /// over terminates only marked sessions.
+  /// Marks a session as one of this worker. A session must be marked before it changes anything, because a worker that
+  /// takes over terminates only marked sessions.
   ///
-  /// The mark is an advisory lock that all sessions of the worker share. It excludes nobody. PostgreSQL shows it to every
-  /// role, unlike the other facts about a session, and releases it when the session ends.
+  /// The mark is an advisory lock that all sessions of the worker share. It excludes nobody. PostgreSQL shows it to
+  /// every role, unlike the other facts about a session, and releases it when the session ends.
   /// - Throws: `LedgerError` `.leaseLost` if another worker has taken over from this one.
   public func mark(_ session: Connection) async throws {
-    _ = try await session.query("SELECT pg_advisory_lock_shared(\(Self.mark(of: lease.token)))")
+    _ = try await CrashStep.sessionMarked.around {
+      try await session.query("SELECT pg_advisory_lock_shared(\(Self.mark(of: lease.token)))")
+    }
     // A worker that takes over first deletes the row, and then looks for marks.
     try await ChunkQueries.guarded(
       session, "the lease of this process",
       "SELECT FROM lethe.worker WHERE lease = \(lease.token)::uuid FOR SHARE")
+  }
+
+  /// SQL: the other sessions with the worker's mark, as `l`.
+  private static func marks(of token: String) -> SQL {
+    """
+    FROM pg_catalog.pg_locks AS l
+    WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
+      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+      AND (l.classid::bigint << 32) | l.objid::bigint = \(mark(of: token))
+    """
   }
 
   private static func mark(of token: String) -> Int64 {
@@ -72,7 +91,9 @@ public struct WorkerLedger: Sendable {
 
   /// Ends the worker and its leases.
   public func end(on session: some Session) async throws {
-    try await session.execute("DELETE FROM lethe.worker WHERE lease = \(lease.token)::uuid")
+    try await session.execute(
+      recording: .workerEnded,
+      "DELETE FROM lethe.worker WHERE lease = \(lease.token)::uuid")
   }
 
   // MARK: Leases
@@ -86,99 +107,144 @@ public struct WorkerLedger: Sendable {
 
   /// Leases a resource, unless another worker has it.
   ///
-  /// - Parameters:
-  ///   - resource: such as `pipeline nightly`.
-  ///   - hasEnded: whether a process is known to have ended. It is asked only about a holder whose lease has not
-  ///     expired.
+  /// - Parameter hasEnded: whether a process is known to have ended. This function is called only for a holder whose lease
+  ///   has not expired.
   /// - Throws: `LedgerError` `.refused` if the holder's lease has expired, but its sessions cannot be terminated.
   public func claim(
-    _ resource: String, on connection: Connection,
+    _ resource: Resource, on connection: Connection,
     hasEnded: @escaping @Sendable (ProcessIdentity) -> Bool
   ) async throws -> Claim {
-    try await connection.withTransaction { transaction in
-      try await transaction.execute("SET LOCAL lock_timeout = \(literal: Self.lockTimeout)")
-      let isNew = try await transaction.execute(
-        """
-        INSERT INTO lethe.lease (resource, lease) VALUES (\(resource), \(lease.token)::uuid)
-        ON CONFLICT (resource) DO NOTHING
-        """)
-      if isNew == 1 { return .mine }
-      let row = try await transaction.query(
-        """
-        SELECT w.lease, w.command, w.host, w.process_id, w.boot_id, w.pid_namespace, w.process_start,
-               \(SQL.utc("l.since")) AS since, \(SQL.utc("w.expires_at")) AS expires_at,
-               w.expires_at <= clock_timestamp() AS has_expired
-        FROM lethe.lease AS l JOIN lethe.worker AS w USING (lease)
-        WHERE l.resource = \(resource) FOR UPDATE OF l
-        """
-      ).onlyRow()
-      let token: String = try row["lease"]
-      if token == lease.token { return .mine }
-      let holder = try Self.holder(row)
-      let hasExpired: Bool = try row["has_expired"]
-      guard hasExpired || hasEnded(holder.process) else { return .held(by: holder) }
-      try await transaction.executeOne(
-        """
-        UPDATE lethe.lease
-        SET lease = \(lease.token)::uuid, generation = generation + 1, since = clock_timestamp()
-        WHERE resource = \(resource)
-        """)
-      try await end(token, holder, on: transaction)
-      return .takenOver(from: holder)
+    while true {
+      let claim = try await afterDeadlocks {
+        try await connection.withTransaction(recording: resource.claimStep) { transaction in
+          try await transaction.execute("SET LOCAL lock_timeout = \(literal: Self.lockTimeout)")
+          return try await tryToClaim(resource.description, on: transaction, hasEnded)
+        }
+      }
+      if let claim { return claim }
     }
   }
 
-  public func release(_ resource: String, on session: some Session) async throws {
+  /// Two workers that end other workers can wait for each other.
+  func afterDeadlocks<R: Sendable>(_ body: () async throws -> R) async throws -> R {
+    while true {
+      do {
+        return try await body()
+      } catch let error as PostgreSQLError where error.state == .deadlockDetected {
+        continue
+      }
+    }
+  }
+
+  /// Releases a resource, if this worker has it.
+  public func release(_ resource: Resource, on session: some Session) async throws {
     try await session.execute(
-      "DELETE FROM lethe.lease WHERE resource = \(resource) AND lease = \(lease.token)::uuid")
+      recording: resource.releaseStep,
+      "DELETE FROM lethe.lease WHERE resource = \(resource.description) AND lease = \(lease.token)::uuid"
+    )
   }
 
-  /// The worker that has a resource; nil if none has, or if its lease has expired.
-  public static func holder(
-    of resource: String, on session: some Session
-  ) async throws -> LeaseHolder? {
-    try await session.query(
+  /// - Returns: nil if the holder ended meanwhile. Then the resource is free, or a third worker has it.
+  private func tryToClaim(
+    _ resource: String, on transaction: Transaction,
+    _ hasEnded: @Sendable (ProcessIdentity) -> Bool
+  ) async throws -> Claim? {
+    let isNew = try await transaction.execute(
       """
-      SELECT w.command, w.host, w.process_id, w.boot_id, w.pid_namespace, w.process_start,
-             \(SQL.utc("l.since")) AS since, \(SQL.utc("w.expires_at")) AS expires_at
-      FROM lethe.lease AS l JOIN lethe.worker AS w USING (lease)
-      WHERE l.resource = \(resource) AND w.expires_at > clock_timestamp()
+      INSERT INTO lethe.lease (resource, lease) VALUES (\(resource), \(lease.token)::uuid)
+      ON CONFLICT (resource) DO NOTHING
+      """)
+    if isNew == 1 { return .mine }
+    let found = try await transaction.query(
+      "SELECT lease FROM lethe.lease WHERE resource = \(resource)"
+    ).firstRow(as: String.self)
+    guard let former = found else { return nil }
+    if former == lease.token { return .mine }
+    guard let seen = try await holder(of: resource, former, on: transaction) else { return nil }
+    guard seen.hasExpired || hasEnded(seen.holder.process) else { return .held(by: seen.holder) }
+    // A process that was stopped within a transaction keeps its locks until its session ends.
+    try await terminateSessions(of: former, seen.holder, on: transaction)
+    // The worker is locked before its lease, in the same order as when it ends. Until this transaction ends, it can
+    // neither renew its leases nor mark a session. It may have renewed its leases since it was read.
+    let locked = try await self.holder(of: resource, former, isLocked: true, on: transaction)
+    guard let (holder, hasExpired) = locked else { return nil }
+    guard hasExpired || hasEnded(holder.process) else { return .held(by: holder) }
+    let isTaken = try await transaction.execute(
       """
-    ).rows.first.map(Self.holder)
+      UPDATE lethe.lease
+      SET lease = \(lease.token)::uuid, generation = generation + 1, since = clock_timestamp()
+      WHERE resource = \(resource) AND lease = \(former)::uuid
+      """)
+    guard isTaken == 1 else { return nil }
+    try await end(former, holder, on: transaction)
+    return .takenOver(from: holder)
   }
 
-  private static func holder(_ row: Row) throws -> LeaseHolder {
+  /// The worker that has leased a resource. Nil if it does not have the resource any more.
+  private func holder(
+    of resource: String, _ token: String, isLocked: Bool = false, on transaction: Transaction
+  ) async throws -> (holder: LeaseHolder, hasExpired: Bool)? {
+    let lock: SQL = isLocked ? "FOR UPDATE" : ""
+    let row = try await transaction.query(
+      """
+      SELECT \(Self.workerColumns),
+             (SELECT \(SQL.utc("l.since")) FROM lethe.lease AS l
+              WHERE l.resource = \(resource) AND l.lease = w.lease) AS since
+      FROM lethe.worker AS w WHERE lease = \(token)::uuid \(lock)
+      """
+    ).rows.first
+    guard let row, let since: String = try row["since"] as String? else { return nil }
+    return (try Self.holder(row, since: since), try row["has_expired"])
+  }
+
+  /// SQL: what `holder` reads of `lethe.worker AS w`.
+  static let workerColumns: SQL = """
+    w.command, w.host, w.process_id, w.boot_id, w.pid_namespace, w.process_start, w.pipeline, w.is_joinable,
+    \(SQL.utc("w.expires_at")) AS expires_at, w.expires_at <= clock_timestamp() AS has_expired
+    """
+
+  static func holder(_ row: Row, since: String) throws -> LeaseHolder {
     LeaseHolder(
       command: try row["command"],
       process: ProcessIdentity(
         host: try row["host"], processID: try row["process_id"], bootID: try row["boot_id"],
         pidNamespace: try row["pid_namespace"], start: try row["process_start"]),
-      since: try row["since"], expiresAt: try row["expires_at"])
+      pipeline: try row["pipeline"], isJoinable: try row["is_joinable"], since: since,
+      expiresAt: try row["expires_at"])
   }
 
-  /// Ends another worker: terminates its sessions, and waits until the server has done so.
-  private func end(
+  /// Ends another worker, whose row is locked.
+  func end(
     _ token: String, _ holder: LeaseHolder, on transaction: Transaction
   ) async throws {
-    // Until this transaction ends, the other worker can neither renew its leases nor record a session.
-    try await transaction.execute(
-      "SELECT FROM lethe.worker WHERE lease = \(token)::uuid FOR UPDATE")
-    // The sessions belong to the role that has connected, which may have set another one.
+    try await terminateSessions(of: token, holder, on: transaction)
+    try await transaction.execute("DELETE FROM lethe.worker WHERE lease = \(token)::uuid")
+  }
+
+  /// Terminates the sessions of another worker, and waits until the server has done so.
+  /// - Throws: `LedgerError` `.refused` if the sessions cannot be terminated.
+  func terminateSessions(
+    of token: String, _ holder: LeaseHolder, on transaction: Transaction
+  ) async throws {
+    // The sessions belong to the role that connected. After SET ROLE, the current role is another one.
     let role = try await transaction.query("SELECT current_setting('role')").onlyRow(
       as: String.self)
     let left: Int
     do {
       try await transaction.execute("SET LOCAL ROLE NONE")
-      left = try await transaction.query(
-        """
-        SELECT count(*) FILTER (
-                 WHERE NOT pg_terminate_backend(l.pid, \(literal: Self.terminationSeconds * 1000)))
-        FROM pg_catalog.pg_locks AS l
-        WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
-          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-          AND (l.classid::bigint << 32) | l.objid::bigint = \(Self.mark(of: token))
-        """
-      ).onlyRow(as: Int.self)
+      left = try await CrashStep.formerSessionsTerminated.around {
+        // A session may end by itself, or another worker may terminate it. pg_terminate_backend then returns false, so
+        // the marks that are left decide.
+        let sessions = try await transaction.query(
+          """
+          SELECT l.pid, pg_terminate_backend(l.pid, \(literal: Self.terminationSeconds * 1000))
+          \(Self.marks(of: token))
+          """
+        ).rows(as: Int64.self, Bool.self).map(\.0)
+        return try await transaction.query(
+          "SELECT count(*) \(Self.marks(of: token)) AND l.pid = ANY (\(sessions)::bigint[])"
+        ).onlyRow(as: Int.self)
+      }
       if role != "none" { try await transaction.execute("SET LOCAL ROLE \(identifier: role)") }
     } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
       throw LedgerError(
@@ -198,8 +264,7 @@ public struct WorkerLedger: Sendable {
           the lease of \(holder.description) has ended, but \(left) of its sessions did not end within \
           \(Self.terminationSeconds) s
           """,
-        remedy: "run again; if it stays so, look at these sessions in pg_stat_activity")
+        remedy: "run again; if this error repeats, look at these sessions in pg_stat_activity")
     }
-    try await transaction.execute("DELETE FROM lethe.worker WHERE lease = \(token)::uuid")
   }
 }

@@ -30,8 +30,9 @@ extension PipelineRuntime {
   /// - Parameters:
   ///   - by: who decides. Nil for the user who started this process.
   ///   - note: why.
-  /// - Throws: `DefinitionError` if the current file does not fit the database. `LedgerError` `.refused` if a
-  ///   change is not allowed: it names the run and each such change. Then no run is changed.
+  /// - Throws: `DefinitionError` if the current file does not fit the database. `LedgerError` `.refused` if this
+  ///   version cannot read a run's copy of the definition, or if a change is not allowed: it names the run and each such
+  ///   change. Then no run is changed.
   public func adoptDefinition(by: String? = nil, note: String? = nil) async throws -> [Adopted] {
     let ledger = RunLedger(connection: lockConnection)
     let catalog = try await checkedCatalog(pipeline.definition)
@@ -98,7 +99,7 @@ struct AdoptionRules {
   let catalog: Catalog
   let applied: Set<RunLedger.AppliedReason>
 
-  /// - Returns: why the run may not adopt the change; nil if it may.
+  /// - Returns: the reason why the run must not adopt the change. Nil if the change is allowed.
   func obstacle(to change: DefinitionDifference) -> String? {
     switch ((change.now ?? change.before)?.part, change.before, change.now) {
     case (.limit?, _, _), (.chunkSize?, _, _), (.batchSize?, .some, .some): return nil
@@ -117,10 +118,10 @@ struct AdoptionRules {
   ) -> String? {
     guard let columns = catalog.table(table)?.columns else { return "there is no table \(table)" }
     return columns[column] == nil
-      ? nil : "\(table) still has the column \(column): \(name) is another column"
+      ? nil : "\(table) still has the column \(column), so \(name) is another column"
   }
 
-  /// Conditions are equal if they differ only in names of columns.
+  /// A new condition is allowed if it differs from the old one only in columns that were renamed.
   private func obstacle(
     toCondition before: String, becoming now: String, of table: TableName
   ) -> String? {
@@ -165,7 +166,7 @@ struct AdoptionRules {
 private struct SQLTokens {
   struct Token: Equatable {
     let text: String
-    /// The identifier, if the token is one.
+    /// The identifier or keyword as PostgreSQL reads it. Nil for other tokens.
     let name: String?
   }
 

@@ -5,8 +5,9 @@ import Vocabulary
 
 /// `lethe apply --approve`: approves a chunk that a limit has stopped.
 extension PipelineRuntime {
-  /// Records the approval with the chunk. The next apply continues the chunk, whichever run stopped it.
-  /// - Throws: `LedgerError` with the chunk's state if the chunk is not stopped.
+  /// Records the approval with the chunk. The next apply continues the chunk, even if it belongs to an earlier run.
+  /// - Throws: `LedgerError` if the ledger has no such chunk, or if the chunk belongs to another pipeline or is not
+  ///   stopped.
   func approve(_ chunkID: Int64, by: String, note: String?) async throws {
     let ledger = ChunkLedger(connection: lockConnection, lease: lease)
     for run in try await RunLedger(connection: lockConnection)
@@ -48,7 +49,7 @@ extension PipelineRuntime {
       .filter { !$0.isSetAside && $0.dataset == chunk.dataset && $0.chunkID > chunkID }
     let next = successors.map { "lethe apply \(file) --approve \($0.chunkID)" }
     return LedgerError(
-      code: .missing, message: "chunk \(chunkID) of this pipeline \(what): nothing was approved",
+      code: .missing, message: "chunk \(chunkID) \(what); nothing was approved",
       remedy: isOfPipeline && !next.isEmpty
         ? "approve the newer chunk of its dataset that is stopped: \(next.joined(separator: ", "))"
         : remedy.isEmpty ? "run lethe status to see the stopped chunks" : remedy)

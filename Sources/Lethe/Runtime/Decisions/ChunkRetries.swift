@@ -5,7 +5,7 @@ import Logging
 import PostgreSQL
 import Warehouse
 
-/// `lethe retry`: chunks and events that were set aside → warehouse.
+/// `lethe retry`: applies chunks and events that were set aside.
 extension PipelineRuntime {
   /// Retries a chunk that was set aside, or refused events, with the definition of their run. Superseded events are
   /// dropped first, and the limits are checked again. Events that are refused again are set aside again. If the

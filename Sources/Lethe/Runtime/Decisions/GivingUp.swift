@@ -11,9 +11,10 @@ extension PipelineRuntime {
   /// A run that was given up.
   public struct GivenUp: Sendable, Codable, Equatable {
     public let runID: Int64
-    /// The API jobs that were cancelled, because they would have kept the slot of their type.
+    /// The API jobs that were cancelled. They are cancelled, because the API accepts no new job of a type until the
+    /// previous job has ended.
     public var cancelled: [String] = []
-    /// Jobs that may still be live.
+    /// Jobs that might still be running at the API.
     public var left: [JobLeft] = []
 
     enum CodingKeys: String, CodingKey {
@@ -30,9 +31,10 @@ extension PipelineRuntime {
     }
   }
 
-  /// Ends all unfinished runs of the pipeline, even if their definitions do not fit. Their applied changes and the
-  /// records of these changes stay. Their jobs are cancelled. A job without a response to its creation is found by
-  /// its name. If the API does not respond, the runs are given up, too, and the remaining jobs are reported.
+  /// Ends all unfinished runs of the pipeline, even if their definitions do not fit the database. Their applied changes
+  /// and the records of these changes stay. Their jobs are cancelled. If the creation of a job got no usable response,
+  /// the job is found by its name. If a job cannot be cancelled, its run is given up nevertheless, and the job is
+  /// reported.
   public func giveUp() async throws -> [GivenUp] {
     let ledger = RunLedger(connection: lockConnection)
     var outcomes: [GivenUp] = []
@@ -53,8 +55,8 @@ extension PipelineRuntime {
     return outcomes
   }
 
-  /// - Parameter outage: the error, if the API did not respond to an earlier call. Then the API is not called
-  ///   again, because one call for each job would take minutes.
+  /// - Parameter outage: the error of an earlier call, if the error concerns all jobs. Then the API is not called
+  ///   again, because one call for each job could take minutes.
   /// - Returns: how the job ended, for the ledger.
   private func end(
     _ job: RunLedger.LiveJob, _ outcome: inout GivenUp, _ outage: inout String?
@@ -77,10 +79,10 @@ extension PipelineRuntime {
         logger.notice("job \(apiID ?? job.name) does not have to be cancelled: \(error.message)")
         return "job \(apiID ?? job.name) had already ended"
       case .invalidRequest, .jobRefused: break
-      case .credentials, .creditsDepleted, .capped, .misdirected, .proxyRefused, .proxyMistaken,
-        .certificateWanted, .untrusted, .urlRefused, .tooLarge, .rateLimited, .temporary, .unproven,
-        .hostNotAllowed, .incompleteResult, .noResult,
-        .localFile:
+      case .credentials, .creditsDepleted, .capped, .redirected, .proxyRefused, .wrongProxyProtocol,
+        .clientCertificateRequired, .untrusted, .unknownHost, .urlRefused, .tooLarge, .rateLimited,
+        .temporary, .unconfirmed,
+        .hostNotAllowed, .incompleteResult, .noResult:
         outage = error.message
       }
       return left(job, apiID, error.message, &outcome)
@@ -98,7 +100,7 @@ extension PipelineRuntime {
     let what = apiID.map { "job \($0) (\(job.name))" } ?? "a job named \(job.name)"
     logger.warning(
       """
-      \(what) was not cancelled and may hold the API's slot for \(job.type.rawValue) until the job ends: \(why)
+      \(what) was not cancelled, and might block new jobs of type \(job.type.rawValue) until it ends: \(why)
         remedy: \(command)
       """)
     return "\(what) was not cancelled: \(why)"

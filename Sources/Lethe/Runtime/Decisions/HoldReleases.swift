@@ -5,7 +5,7 @@ import PostgreSQL
 public import Vocabulary
 import Warehouse
 
-/// The request of an operator: `lethe holds release`.
+/// An operator's request to end holds, from `lethe holds release`.
 public struct HoldRelease: Sendable {
   public typealias Outcome = OperatorRelease.Outcome
 
@@ -33,6 +33,7 @@ public struct HoldRelease: Sendable {
 
   /// The largest number of IDs in one command.
   static let idsMax = 1_000_000
+  /// The largest number of IDs that an error message lists.
   static let namedIDsMax = 10
 }
 

@@ -8,15 +8,15 @@ import Logging
 import PostgreSQL
 import Vocabulary
 
-/// `lethe quarantine retry`: quarantined lines → events → warehouse.
+/// `lethe quarantine retry`: applies quarantined lines that this version can read as events.
 extension PipelineRuntime {
   /// The result of a retry of quarantined lines.
   public struct RetryReport: Sendable, Codable, Equatable {
-    /// Lines that are now events and are applied.
+    /// The number of lines that are now events and are applied.
     public var events: Int
     /// The number of these events that changed nothing, because a newer answer supersedes them.
     public var superseded: Int
-    /// Open lines of the pipeline's quarantine.
+    /// The number of open lines in the pipeline's quarantine.
     public var open: Int
     /// Lines that are now events but cannot be applied. They stay open.
     public var refused: [RefusedLine]
@@ -51,11 +51,13 @@ extension PipelineRuntime {
     }
   }
 
-  /// How often the lines of a chunk are retried. Each round leaves out the refused lines of the rounds before.
-  private static let roundsMax = 3
+  /// The maximum number of attempts to apply the lines of a chunk. Each attempt leaves out the lines that were refused
+  /// in the earlier attempts.
+  private static let attemptsMax = 3
 
   /// Reads open lines again. Applies those that are now events, with the definition of their run. The lines of each
-  /// chunk are applied in one transaction. If it is refused, lines, chunk and run are unchanged.
+  /// chunk are applied in one transaction. If the warehouse refuses the transaction, the lines, the chunk and the run
+  /// are unchanged.
   ///
   /// - Parameters:
   ///   - ids: only these lines. Nil for all.
@@ -71,14 +73,16 @@ extension PipelineRuntime {
     var temporary: (any Error)?
     for chunk in try await quarantine.chunks(withOpenLines: ids, pipeline: name) {
       if let obstacle = chunk.obstacle {
-        logger.warning("the lines of chunk \(chunk.chunkID) stay: \(obstacle)")
+        logger.warning(
+          "the lines of chunk \(chunk.chunkID) stay: \(obstacle)", metadata: chunk.metadata)
         continue
       }
       do {
         try await retry(chunk, ids, approval, &report)
       } catch let error as PostgreSQLError where error.isRetryableTransaction {
         logger.warning(
-          "the lines of chunk \(chunk.chunkID) wait for a retry: \(error.messageWithoutValues)")
+          "the lines of chunk \(chunk.chunkID) wait for a retry: \(error.messageWithoutValues)",
+          metadata: chunk.metadata)
         temporary = temporary ?? error
       }
     }
@@ -89,12 +93,12 @@ extension PipelineRuntime {
 
   // MARK: One chunk
 
-  /// Some events of a chunk cannot be applied. The others may be applied without them.
+  /// The error that some events of a chunk cannot be applied. The others are tried again without them.
   private struct EventsRefused: Error {
     let refusals: [ChunkLedger.Refusal]
   }
 
-  /// None of the lines of a chunk can be applied.
+  /// The error that none of the lines of a chunk can be applied.
   private struct ChunkRefused: Error {
     let why: String
     let remedy: String
@@ -107,43 +111,45 @@ extension PipelineRuntime {
   ) async throws {
     var refused: [ChunkLedger.Refusal] = []
     do {
-      for _ in 1...Self.roundsMax {
+      for _ in 1...Self.attemptsMax {
         do {
           let known = Set(refused.map(\.id))
           let (outcome, run) = try await lockConnection.withEnclosingTransaction {
-            try await readAndApply(chunk, ids, besides: known, approval)
+            try await readAndApply(chunk, ids, excluding: known, approval)
           }
           report.add(outcome, run)
-          note(refused, of: chunk.chunkID, in: &report)
+          note(refused, of: chunk, in: &report)
           return
         } catch let error as EventsRefused {
           refused += error.refusals
         }
       }
-      note(refused, of: chunk.chunkID, in: &report)
+      note(refused, of: chunk, in: &report)
     } catch {
       guard let whole = Self.refusal(error, chunk.chunkID, pipeline.file) else { throw error }
       logger.error(
-        "the lines of chunk \(chunk.chunkID) stay: \(whole.why)\n  remedy: \(whole.remedy)")
+        "the lines of chunk \(chunk.chunkID) stay: \(whole.why)\n  remedy: \(whole.remedy)",
+        metadata: chunk.metadata)
       report.refused.append(whole)
     }
   }
 
   private func note(
-    _ refusals: [ChunkLedger.Refusal], of chunkID: Int64, in report: inout RetryReport
+    _ refusals: [ChunkLedger.Refusal], of chunk: QuarantineLedger.ChunkWithLines,
+    in report: inout RetryReport
   ) {
     for refusal in refusals {
       logger.error(
         "the line about \(refusal.id) stays: \(refusal.why)\n  remedy: \(refusal.remedy)",
-        metadata: ["stage": "apply", "chunk": "\(chunkID)"])
+        metadata: chunk.metadata)
       report.refused.append(
         RefusedLine(
-          chunkID: chunkID, id: "\(refusal.id)", why: refusal.why, remedy: refusal.remedy,
+          chunkID: chunk.chunkID, id: "\(refusal.id)", why: refusal.why, remedy: refusal.remedy,
           isLimit: false))
     }
   }
 
-  /// The refused lines of a chunk. Nil for an error that is temporary or concerns all chunks.
+  /// The refusal of all lines of a chunk. Nil if the error is temporary or concerns all chunks.
   private static func refusal(
     _ error: any Error, _ chunkID: Int64, _ file: String
   ) -> RefusedLine? {
@@ -167,7 +173,7 @@ extension PipelineRuntime {
 
   /// - Returns: the report of the chunk's run if lines are now events.
   private func readAndApply(
-    _ kept: QuarantineLedger.ChunkWithLines, _ ids: Set<Int64>?, besides refused: Set<Int64>,
+    _ kept: QuarantineLedger.ChunkWithLines, _ ids: Set<Int64>?, excluding refused: Set<Int64>,
     _ approval: LimitApproval?
   ) async throws -> (QuarantineRetry.Outcome, RunReport?) {
     let run = try await RunLedger(connection: lockConnection).run(kept.runID)
@@ -178,9 +184,14 @@ extension PipelineRuntime {
       throw ChunkRefused(
         why: "its dataset is not in the definition of run \(run.id)", remedy: "dismiss the lines")
     }
+    // The batches of this transaction need the tables' locks, and must not wait for them later: batches of others lock
+    // the tables first, and then their chunks.
+    try await RowLock.take(
+      dataset.allTargets.map(\.table) + [dataset.table], on: lockConnection,
+      lockConnection.timeouts)
     let outcome = try await QuarantineRetry(connection: lockConnection, ledger: ledger)
       .retry(
-        chunk, selected: ids, besides: refused, reasons: Set(dataset.actions.keys),
+        chunk, selected: ids, excluding: refused, reasons: Set(dataset.actions.keys),
         stored: ExportStage.stored(in: dataset, catalog: catalog))
     guard outcome.events > 0 else { return (outcome, nil) }
     // The stage does not log. If the transaction is rolled back, the events that the stage set aside are rolled
@@ -198,7 +209,7 @@ extension PipelineRuntime {
     guard refusals.isEmpty else { throw EventsRefused(refusals: refusals) }
     logger.info(
       "\(chunk.label): \(outcome.events) quarantined lines are now events and are applied",
-      metadata: ["stage": "collect", "chunk": "\(chunk.id)"])
+      metadata: chunk.metadata("collect"))
     return (outcome, try await PipelineRun(runtime: self, run: run, catalog: catalog).settle())
   }
 
@@ -220,5 +231,12 @@ extension PipelineRuntime.RetryReport {
     guard let run else { return }
     runs.removeAll { $0.runID == run.runID }
     runs.append(run)
+  }
+}
+
+extension QuarantineLedger.ChunkWithLines {
+  /// What the log lines about the chunk name.
+  fileprivate var metadata: Logger.Metadata {
+    ["stage": "apply", "run": "\(runID)", "chunk": "\(chunkID)"]
   }
 }

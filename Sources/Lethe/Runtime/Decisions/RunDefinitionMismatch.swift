@@ -27,8 +27,8 @@ public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatabl
   public static func all(of pipeline: String?, on connection: Connection) async throws
     -> [RunDefinitionMismatch]
   {
-    var unfit: [RunDefinitionMismatch] = []
-    for run in try await RunLedger(connection: connection).unfinishedRuns(besides: nil)
+    var mismatches: [RunDefinitionMismatch] = []
+    for run in try await RunLedger(connection: connection).unfinishedRuns(excluding: nil)
     where pipeline.map({ $0 == run.pipeline }) ?? true {
       let why: String
       if let definition = run.definition {
@@ -39,7 +39,7 @@ public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatabl
         why = "cannot be read by this version"
       }
       let file = run.definitionFile.map(shellWord) ?? "PIPELINE"
-      unfit.append(
+      mismatches.append(
         RunDefinitionMismatch(
           runID: run.runID,
           message: """
@@ -50,7 +50,7 @@ public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatabl
             to end the run, and the next run asks about its IDs again
             """))
     }
-    return unfit
+    return mismatches
   }
 }
 
@@ -75,7 +75,7 @@ extension PipelineRuntime {
 
   /// The catalog of a run's own copy of the definition.
   /// - Parameter startedAt: nil for a run that has ended.
-  /// - Throws: `RunDefinitionMismatch` if the copy does not fit.
+  /// - Throws: `RunDefinitionMismatch` if the copy does not fit the database.
   func catalog(of run: Run, startedAt: String? = nil) async throws -> Catalog {
     let catalog = try await Catalog(of: run.definition, on: lockConnection)
     var errors: [Finding] = []
@@ -86,14 +86,15 @@ extension PipelineRuntime {
       case .error: errors.append(finding)
       }
     }
-    guard errors.isEmpty else { throw unfit(run, errors, startedAt) }
+    guard errors.isEmpty else { throw mismatch(of: run, errors, startedAt) }
     return catalog
   }
 
-  private func unfit(_ run: Run, _ errors: [Finding], _ startedAt: String?) -> RunDefinitionMismatch
-  {
+  private func mismatch(
+    of run: Run, _ errors: [Finding], _ startedAt: String?
+  ) -> RunDefinitionMismatch {
     let mistakes = errors.map { finding in
-      "\(finding.message) (\(finding.path); \(today(at: finding.path, besides: run.definition)))"
+      "\(finding.message) (\(finding.path); \(current(at: finding.path, comparedWith: run.definition)))"
     }
     let file = shellWord(pipeline.file)
     // If the current file has the same entries, the cause is in the database, and adopting the file does not help.
@@ -109,7 +110,7 @@ extension PipelineRuntime {
         \(mistakes.firstFew)
         """,
       remedy: startedAt == nil
-        ? "change the database to fit again; or do nothing: the next lethe run asks about its IDs again"
+        ? "change the database so that the copy fits; or do nothing: the next lethe run asks about its IDs again"
         : remedyThere.map {
           """
           \($0), and the run continues; or run lethe run \(file) --give-up to end the run, and the next run \
@@ -123,8 +124,8 @@ extension PipelineRuntime {
           """)
   }
 
-  /// The text of the current file at a path of a run's definition, for messages.
-  private func today(at path: String, besides definition: Definition) -> String {
+  /// For messages: what the current file has at a path of a run's definition, compared with the run's copy.
+  private func current(at path: String, comparedWith definition: Definition) -> String {
     let (before, now) = (definition.entry(at: path), pipeline.definition.entry(at: path))
     let line = pipeline.line(of: path).map { ":\($0)" } ?? ""
     guard let now, now.path == before?.path else {

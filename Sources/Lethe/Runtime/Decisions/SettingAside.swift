@@ -1,16 +1,18 @@
 import ApplyStage
 import ComplianceAPI
+import CrashPoints
 internal import Failures
 import Ledger
 import Logging
 import PostgreSQL
 import Vocabulary
+import WorkFiles
 
 /// The consequence of an error that a stage throws while it processes a chunk.
 enum Consequence {
   /// The error concerns all chunks: the run ends for now.
   case endsAll
-  /// The error may be temporary: the chunk is left for a later run, and the other chunks continue.
+  /// The error might be temporary: the chunk is left for a later run, and the other chunks continue.
   case postponesChunk
   /// The error concerns only this chunk: it is set aside, and the other chunks continue.
   case setsChunkAside(why: String, remedy: String, isRetryable: Bool)
@@ -22,21 +24,23 @@ enum Consequence {
     case let error as APIError: self.init(of: error, in: stage)
     case let error as LedgerError: self.init(of: error)
     case let error as PostgreSQLError: self.init(of: error, in: stage)
+    // The work of other chunks may need no file, or may free space. The callers of submit use `postponeSubmission`.
+    case is WorkFileError: self = stage == .submit ? .endsAll : .postponesChunk
     default: self = .endsAll
     }
   }
 
   private init(of error: APIError, in stage: Stage) {
     switch error.kind {
-    case .credentials, .creditsDepleted, .capped, .misdirected, .proxyRefused, .proxyMistaken,
-      .certificateWanted, .untrusted, .hostNotAllowed, .localFile,
+    case .credentials, .creditsDepleted, .capped, .redirected, .proxyRefused, .wrongProxyProtocol,
+      .clientCertificateRequired, .untrusted, .unknownHost, .hostNotAllowed,
       .rateLimited:
       self = .endsAll
-    // Another program's job holds the slot, so no chunk can be submitted.
+    // A job of another program is not complete. Until it ends, the API accepts no new job of its type.
     case .conflict where stage == .submit: self = .endsAll
     // In collect, the API has responded about the job, so only the download of this result fails.
     case .temporary: self = stage == .collect ? .postponesChunk : .endsAll
-    case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .tooLarge, .unproven,
+    case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .tooLarge, .unconfirmed,
       .incompleteResult, .noResult:
       self = .setsChunkAside(
         why: error.summary, remedy: error.remedy,
@@ -84,19 +88,57 @@ enum Consequence {
   }
 }
 
-/// The chunks that are left for a later run, and the first error that caused it.
+/// The chunks and the exports that are left for a later run, and the first of the errors that caused this.
 actor Postponement {
   private(set) var chunkIDs: Set<Int64> = []
+  private var exports: Set<String> = []
+  /// The types whose chunks are not submitted any more by this process.
+  private var types: Set<JobType> = []
   private var error: (any Error)?
 
   func note(_ error: any Error, of chunk: Chunk) {
     chunkIDs.insert(chunk.id)
-    if self.error == nil { self.error = error }
+    note(error)
   }
 
-  /// A text for messages. Nil if no chunk is left for a later run.
+  /// Leaves the submission of a type's chunks for a later run.
+  func note(_ error: any Error, ofType type: JobType) {
+    types.insert(type)
+    note(error)
+  }
+
+  /// The chunks that are not left for a later run.
+  func remaining(of chunks: [Chunk]) -> [Chunk] {
+    chunks.filter { chunk in
+      switch chunk.state {
+      case .exported, .created, .uploaded:
+        !types.contains(chunk.type) && !chunkIDs.contains(chunk.id)
+      case .complete, .collected, .applied, .failed: !chunkIDs.contains(chunk.id)
+      }
+    }
+  }
+
+  func note(_ error: any Error, ofExport dataset: String) {
+    exports.insert(dataset)
+    note(error)
+  }
+
+  private func note(_ error: any Error) {
+    if self.error == nil { self.error = error }
+    if error is WorkFileError { isShortOfFiles = true }
+  }
+
+  /// Whether files of the work directory could not be written or read.
+  private(set) var isShortOfFiles = false
+
+  /// The number of chunks and the first error, for messages. Nil if no chunk is left for a later run.
   var summary: String? {
-    error.map { "\(chunkIDs.count) chunks of earlier runs wait for a retry: \($0)" }
+    error.map {
+      """
+      \(chunkIDs.count) chunks\(exports.isEmpty ? "" : " and \(exports.count) exports") of earlier runs wait for a retry: \
+      \($0)
+      """
+    }
   }
 
   func rethrow() throws {
@@ -110,7 +152,7 @@ extension PipelineRun {
   /// - Parameters:
   ///   - setAside: the return value if the chunk was set aside.
   ///   - postponed: the return value if the chunk is left for a later run.
-  func alone<Outcome: Sendable>(
+  func runStage<Outcome: Sendable>(
     _ chunk: Chunk, in stage: Stage, _ ledger: ChunkLedger, setAside: Outcome, postponed: Outcome,
     _ body: () async throws -> Outcome
   ) async throws -> Outcome {
@@ -120,10 +162,7 @@ extension PipelineRun {
       switch Consequence(of: error, in: stage) {
       case .endsAll: throw error
       case .postponesChunk:
-        logger.warning(
-          "\(chunk.label) waits for a retry: \(error)",
-          metadata: ["stage": "\(stage.rawValue)", "chunk": "\(chunk.id)"])
-        await runtime.postponement.note(error, of: chunk)
+        await postpone(chunk, in: stage, error)
         return postponed
       case .setsChunkAside(let why, let remedy, let isRetryable):
         try await self.setAside(chunk, ledger, in: stage, why, remedy, isRetryable)
@@ -132,14 +171,35 @@ extension PipelineRun {
     }
   }
 
+  /// Leaves a chunk for a later run.
+  func postpone(_ chunk: Chunk, in stage: Stage, _ error: any Error) async {
+    logger.warning(
+      "\(chunk.label) waits for a retry: \(error)",
+      metadata: chunk.metadata(stage.rawValue))
+    await runtime.postponement.note(error, of: chunk)
+  }
+
+  /// Leaves a chunk for a later run, because a work file cannot be read.
+  /// - Returns: whether the chunk has, or may have, a job. This job may keep the slot, so no other chunk of the type is
+  ///   submitted.
+  func postponeSubmission(
+    of chunk: Chunk, _ ledger: ChunkLedger, _ error: WorkFileError
+  ) async throws -> Bool {
+    await postpone(chunk, in: .submit, error)
+    guard try await ledger.liveAttempt(at: chunk) != nil else { return false }
+    await runtime.postponement.note(error, ofType: chunk.type)
+    return true
+  }
+
   func setAside(
     _ chunk: Chunk, _ ledger: ChunkLedger, in stage: Stage, _ why: String, _ remedy: String,
     _ isRetryable: Bool
   ) async throws {
-    // The job is not needed any more. If it is not cancelled, it keeps the API's slot.
-    if let job = try await ledger.liveAttempt(at: chunk)?.apiID {
+    // The job is not needed any more. It is cancelled, because the API accepts no new job of its type until it ends.
+    let job = try await ledger.liveAttempt(at: chunk)?.apiID
+    if let job {
       do {
-        try await client.cancelJob(id: job)
+        try await CrashStep.cancelCallOfChunkSetAside.around { try await client.cancelJob(id: job) }
       } catch let error as APIError {
         logger.notice("\(chunk.label): job \(job) was not cancelled: \(error.message)")
       }
@@ -150,6 +210,6 @@ extension PipelineRun {
       isRetryable: isRetryable)
     logger.error(
       "\(name)set aside: \(why)\n  remedy: \(remedy)",
-      metadata: ["stage": "\(stage.rawValue)", "chunk": "\(chunk.id)"])
+      metadata: chunk.metadata(stage.rawValue, job: job))
   }
 }

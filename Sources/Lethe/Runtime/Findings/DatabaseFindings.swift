@@ -10,22 +10,22 @@ extension PipelineRuntime {
   /// Checks the definition against the live database.
   /// - Parameters:
   ///   - rehearses: whether changes are also tried on rows and rolled back.
-  ///   - announce: called before the changes are tried, with the triggers that will fire.
+  ///   - announce: called before changes are tried, with messages that name the triggers that will fire.
   /// - Returns: errors, warnings, and notes on parts that were not checked.
   public static func findings(
     of pipeline: Pipeline, rehearses: Bool = true, announce: @Sendable (String) -> Void = { _ in }
   ) async throws -> [Finding] {
     try await Connection.withConnection(pipeline.warehouse, refusingPoolers: true) { connection in
       try await requirePrimary(on: connection, pipeline)
-      // A check must not wait without a limit for a locked table.
+      // Without a lock timeout, the check would wait for a locked table without a limit.
       try await connection.execute(
         """
         SELECT pg_catalog.set_config('lock_timeout', '10s', false)
         WHERE pg_catalog.current_setting('lock_timeout') = '0'
         """)
       var findings = try await ledgerFindings(on: connection)
-      let unheld = try await encodingFindings(of: pipeline.definition, on: connection)
-      if !unheld.isEmpty { return findings + unheld }
+      let encoding = try await encodingFindings(of: pipeline.definition, on: connection)
+      if !encoding.isEmpty { return findings + encoding }
       let catalog = try await Catalog(of: pipeline.definition, on: connection)
       findings += try await catalog.check(pipeline.definition, on: connection)
       if findings.contains(where: { $0.severity == .error }) {
@@ -47,10 +47,10 @@ extension PipelineRuntime {
       }
       return try await known + rehearsal.findings
         + catalog.nearbyObjectFindings(
-          of: pipeline.definition, besides: rehearsal.copying, on: connection)
+          of: pipeline.definition, excluding: rehearsal.copying, on: connection)
         + catalog.leftOutFindings(of: pipeline.definition, on: connection)
         + holdFindings(pipeline, on: connection)
-        + mistypedTombstones(of: pipeline, on: connection)
+        + wrongTypeTombstones(of: pipeline, on: connection)
         + paceFindings(pipeline.pace, on: connection)
     }
   }
@@ -64,7 +64,7 @@ extension PipelineRuntime {
     }
   }
 
-  /// Findings on hidden rows that no answer will release.
+  /// Findings on hidden rows that no answer will release, that cannot be found, or that are not known.
   private static func holdFindings(
     _ pipeline: Pipeline, on connection: Connection
   ) async throws -> [Finding] {
@@ -90,22 +90,24 @@ extension PipelineRuntime {
             will release them
             """,
           remedy: """
-            run lethe holds list to see them; run lethe holds release \(pipeline.file) --type tweets|users --unasked \
-            --force --note TEXT to restore their former values
+            run lethe holds list to see them; run lethe holds release \(shellWord(pipeline.file)) --type tweets|users \
+            --unasked --force --note TEXT to restore their former values
             """))
     }
     let catalog = try await Catalog(of: pipeline.definition, on: connection)
-    for table in try await HoldKeys(connection: connection, catalog: catalog).tablesOutOfReach() {
+    for table in try await HoldKeys(connection: connection, catalog: catalog)
+      .tablesWithUnreachableRows()
+    {
       findings.append(
         Finding(
           severity: .warning, path: "datasets",
           message: """
             rows of \(table) have holds but cannot be found: the table does not exist, or it has lost a key column \
-            or a column that was set, or row-level security may hide the rows
+            or a column that was set, or row-level security might hide the rows
             """,
           remedy: """
             restore the table's name, its columns or its rows, and the next answers can restore the values; or run lethe \
-            holds list --table \(table), and lethe holds release --keep-hidden to forget the holds
+            holds list --table \(table), and lethe holds release --keep-hidden to delete the holds
             """))
     }
     let protections = try await HoldLedger(connection: connection).counts().protections
@@ -114,7 +116,8 @@ extension PipelineRuntime {
         Finding(
           severity: .warning, path: "datasets",
           message: """
-            \(protections) IDs were protected by a version without holds: it is unknown which rows they hide
+            \(protections) IDs were protected by an earlier version of Lethe, which had no holds: it is unknown which \
+            rows they hide
             """,
           remedy: """
             do nothing: the next answer that releases such an ID finds its rows by the values of set, and changes \

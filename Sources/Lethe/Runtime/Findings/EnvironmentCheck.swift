@@ -10,8 +10,8 @@ public import Warehouse
 public struct EnvironmentCheck: Sendable {
   /// The result of a test request to the API.
   public enum APIOutcome: Sendable, Equatable {
-    case answered
-    /// The API refuses the token or the App's permissions.
+    case responded
+    /// The API or a proxy refuses the credentials, or the App's credits are used up.
     case refused
     /// No response, or a response that asks for a later request.
     case untried
@@ -28,8 +28,8 @@ public struct EnvironmentCheck: Sendable {
 
   // MARK: The API
 
-  /// Requests the list of jobs, which changes nothing. It makes at most two attempts, and no second one after a
-  /// rate limit.
+  /// Requests the list of jobs, which changes nothing. It makes at most two attempts. After a rate limit, it makes no
+  /// second attempt.
   public func api() async throws -> (outcome: APIOutcome, findings: [Finding]) {
     let api = pipeline.api
     let retry = RetryPolicy(
@@ -42,7 +42,7 @@ public struct EnvironmentCheck: Sendable {
         }
         return await client.clockSkew
       }
-      return (.answered, networkNotes() + [Self.finding(of: skew)].compactMap(\.self))
+      return (.responded, networkNotes() + [Self.finding(of: skew)].compactMap(\.self))
     } catch let error as APIError {
       let (outcome, findings) = Self.finding(of: error)
       return (outcome, findings + networkNotes())
@@ -79,10 +79,10 @@ public struct EnvironmentCheck: Sendable {
   }
 
   private static func finding(of skew: ClockSkew?) -> Finding? {
-    guard let skew, skew.isWorthSaying else { return nil }
+    guard let skew, skew.isSignificant else { return nil }
     return Finding(
       severity: .warning, path: "api", message: "\(skew)",
-      remedy: "have this machine's clock set by NTP")
+      remedy: "synchronize this machine's clock with NTP")
   }
 
   private static func finding(of error: APIError) -> (APIOutcome, [Finding]) {
@@ -102,17 +102,17 @@ public struct EnvironmentCheck: Sendable {
         .refused,
         finding(.error, "api.proxy", "the API cannot be reached: \(summary)", error.remedy)
       )
-    case .certificateWanted:
+    case .clientCertificateRequired:
       return (
         .refused,
         finding(.error, "api.base_url", "the API cannot be reached: \(summary)", error.remedy)
       )
-    case .proxyMistaken:
+    case .wrongProxyProtocol:
       return (
         .faulty,
         finding(.error, "api.proxy", "the API cannot be reached: \(summary)", error.remedy)
       )
-    case .untrusted:
+    case .untrusted, .unknownHost:
       return (
         .faulty,
         finding(
@@ -131,8 +131,8 @@ public struct EnvironmentCheck: Sendable {
           .warning, "api.base_url", "the API and the token could not be tried: \(summary)",
           "try again later; or use --offline to skip the API")
       )
-    case .invalidRequest, .jobRefused, .notFound, .misdirected, .tooLarge, .unproven,
-      .hostNotAllowed, .incompleteResult, .noResult, .localFile:
+    case .invalidRequest, .jobRefused, .notFound, .redirected, .tooLarge, .unconfirmed,
+      .hostNotAllowed, .incompleteResult, .noResult:
       return (
         .faulty,
         finding(
@@ -173,7 +173,7 @@ public struct EnvironmentCheck: Sendable {
       unlink(probe)
     }
     let bytes = [UInt8](repeating: 0x0A, count: 4096)
-    // A full disk may report the error only at fsync.
+    // If the disk is full, the error might be reported only by fsync.
     guard write(file, bytes, bytes.count) == bytes.count, fsync(file) == 0 else {
       return String(cString: strerror(errno))
     }

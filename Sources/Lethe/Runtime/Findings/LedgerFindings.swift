@@ -6,8 +6,8 @@ import Warehouse
 
 /// Checks of the ledger, the role and the database before anything runs.
 extension PipelineRuntime {
-  /// - Returns: one error if the ledger is not of this program's version. Otherwise an error for each missing
-  ///   privilege.
+  /// - Returns: one error if the ledger is missing or incomplete, or is older or newer than this program. Otherwise an
+  ///   error for each missing privilege.
   static func ledgerFindings(on connection: Connection) async throws -> [Finding] {
     if let fault = try await LedgerSchema.fault(on: connection) {
       return [
@@ -22,7 +22,8 @@ extension PipelineRuntime {
 
   /// The GRANTs that a role needs to run the pipeline, without those that PUBLIC has.
   /// - Parameter role: nil for the role of the connection. The role does not have to exist.
-  /// - Throws: `DefinitionError` if the ledger or a table of the definition is missing.
+  /// - Throws: `LedgerSchemaError` if the ledger is missing or incomplete, or is older or newer than this program;
+  ///   `LedgerError` if a table of the definition is missing.
   public static func grants(for role: String?, of pipeline: Pipeline) async throws -> [String] {
     try await Connection.withConnection(pipeline.warehouse, refusingPoolers: true) { connection in
       try await LedgerSchema.require(on: connection)
@@ -78,6 +79,7 @@ extension String {
 }
 
 extension Definition {
+  /// The tables of the datasets and of all their targets.
   var tablesNamed: [TableName] {
     func names(_ targets: [Target]) -> [TableName] {
       targets.flatMap { [$0.table] + names($0.targets) }
@@ -85,7 +87,7 @@ extension Definition {
     return datasets.flatMap { [$0.table] + names($0.targets) }
   }
 
-  /// Every text that is sent to the database, with its path.
+  /// Every text of the definition that is sent to the database, with its path in the definition.
   fileprivate var texts: [(path: String, text: String)] {
     [("name", name)] + datasets.map { ("datasets.\($0.name)", $0.name) }
       + entries.map { ($0.path, $0.text) }

@@ -5,29 +5,29 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// Findings on unfinished runs and the current definition.
+/// Compares the unfinished runs with the current definition.
 extension PipelineRuntime {
   static func openRunFindings(
     of pipeline: Pipeline, _ catalog: Catalog, on connection: Connection
   ) async throws -> [Finding] {
     let ledger = RunLedger(connection: connection)
     let name = pipeline.definition.name
-    let today = catalog.resolved(pipeline.definition)
-    let open = try await ledger.unfinishedRuns(besides: nil)
+    let current = catalog.resolved(pipeline.definition)
+    let open = try await ledger.unfinishedRuns(excluding: nil)
     let own = open.filter { $0.pipeline == name }
     guard own.isEmpty, try await !ledger.hasRuns(pipeline: name) else {
       var findings: [Finding] = []
       for run in own {
-        findings.append(try await finding(of: run, today, pipeline, catalog, connection))
+        findings.append(try await finding(of: run, current, pipeline, catalog, connection))
       }
       return findings
     }
-    return open.compactMap { renaming(of: $0, today, pipeline) }
+    return open.compactMap { renaming(of: $0, current, pipeline) }
   }
 
   private static func finding(
-    of run: RunLedger.UnfinishedRun, _ today: Definition, _ pipeline: Pipeline, _ catalog: Catalog,
-    _ connection: Connection
+    of run: RunLedger.UnfinishedRun, _ current: Definition, _ pipeline: Pipeline,
+    _ catalog: Catalog, _ connection: Connection
   ) async throws -> Finding {
     let ledger = RunLedger(connection: connection)
     let progress = "run \(run.runID) has been open since \(run.startedAt): \(run.progress)"
@@ -44,13 +44,13 @@ extension PipelineRuntime {
     let continuing =
       stopped.isEmpty
       ? "run \(command): it finishes this run first"
-      : "a limit has stopped it: run \(stopped.firstFew), if its changes are right; or \(givingUp)"
-    guard let frozen = run.definition else {
+      : "a limit has stopped it: if the chunk's changes are right, run \(stopped.firstFew); or \(givingUp)"
+    guard let stored = run.definition else {
       return finding(
         "its definition cannot be read by this version",
         "finish it with the version of Lethe that started it; or \(givingUp)")
     }
-    let changes = frozen.differences(to: today)
+    let changes = stored.differences(to: current)
     guard !changes.isEmpty else {
       return finding(
         "its definition is the same as the file", continuing)
@@ -62,7 +62,7 @@ extension PipelineRuntime {
     let adopting =
       changes.allSatisfy { rules.obstacle(to: $0) == nil }
       ? "run \(command) --adopt-definition to continue it with the file; or " : ""
-    let mistakes = try await frozen.mistakes(on: connection)
+    let mistakes = try await stored.mistakes(on: connection)
     guard mistakes.isEmpty else {
       return finding(
         """
@@ -75,24 +75,24 @@ extension PipelineRuntime {
       "run \(command) to finish it with its copy; or \(adopting)\(givingUp)")
   }
 
-  /// A warning about an unfinished run of another pipeline name that may be this pipeline's run. No command resumes
-  /// it under the new name.
+  /// A warning that the pipeline was probably renamed while a run was unfinished. The run belongs to another pipeline
+  /// name, but has the same file or tables. No command resumes it under the new name.
   private static func renaming(
-    of run: RunLedger.UnfinishedRun, _ today: Definition, _ pipeline: Pipeline
+    of run: RunLedger.UnfinishedRun, _ current: Definition, _ pipeline: Pipeline
   ) -> Finding? {
     func place(_ file: String) -> String { URL(fileURLWithPath: file).standardizedFileURL.path }
     let hasSameFile = run.definitionFile.map { place($0) == place(pipeline.file) } ?? false
     let hasSameTables =
       run.definition.map {
-        $0.datasets.map(\.name) == today.datasets.map(\.name)
-          && $0.datasets.map(\.table) == today.datasets.map(\.table)
+        $0.datasets.map(\.name) == current.datasets.map(\.name)
+          && $0.datasets.map(\.table) == current.datasets.map(\.table)
       } ?? false
     guard hasSameFile || hasSameTables else { return nil }
     let what = hasSameFile ? "file" : "datasets and tables"
     return Finding(
       severity: .warning, path: "name",
       message: """
-        there is no run of \(today.name) yet, but run \(run.runID) of the pipeline \(run.pipeline) has the \
+        there is no run of \(current.name) yet, but run \(run.runID) of the pipeline \(run.pipeline) has the \
         same \(what) and has been open since \(run.startedAt): \(run.progress). It seems that the pipeline was \
         renamed
         """,

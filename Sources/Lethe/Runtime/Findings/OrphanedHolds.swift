@@ -11,14 +11,14 @@ public struct OrphanedHolds: Sendable {
 
   public struct Counts: Sendable, Equatable, Codable {
     public var ids = 0
-    /// How many rows such IDs hold.
+    /// How many rows these IDs hold.
     public var rows = 0
 
     public init() {}
   }
 
-  /// - Parameter current: the current definitions. Of other pipelines in the ledger, the newest run's definition
-  ///   counts.
+  /// - Parameter current: the current definitions. For each other pipeline that has started a run in the last 30 days,
+  ///   the definition of its newest run is used.
   public init(current: [Definition], on connection: Connection) {
     self.connection = connection
     self.current = current
@@ -28,7 +28,7 @@ public struct OrphanedHolds: Sendable {
   ///   which IDs that pipeline exports.
   private func definitions() async throws -> [Definition] {
     let others = try await RunLedger(connection: connection)
-      .newestDefinitions(besides: current.map(\.name))
+      .newestDefinitions(excluding: current.map(\.name))
     return current + others
   }
 
@@ -47,7 +47,7 @@ public struct OrphanedHolds: Sendable {
     return counts
   }
 
-  /// The counts. Nil if a definition cannot be read, or if one of its tables cannot be queried.
+  /// The counts. Nil if a pipeline's definition cannot be read, or if a table of a dataset cannot be queried.
   public func countsIfKnown() async throws -> Counts? {
     do {
       return try await counts()
@@ -58,7 +58,7 @@ public struct OrphanedHolds: Sendable {
     }
   }
 
-  /// The IDs above `after`, in ascending order.
+  /// The first `limit` IDs above `after` that hold rows and that no dataset exports, in ascending order.
   public func ids(of type: JobType, after: Int64, limit: Int) async throws -> [Int64] {
     try await connection.query(
       """

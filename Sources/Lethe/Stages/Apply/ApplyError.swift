@@ -4,22 +4,28 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// The error that the warehouse refused a change. Nothing of the batch was kept.
+/// The error that a chunk, or a part of it, cannot be applied: the warehouse refused a change, rows do not have the
+/// expected values after it, too many events are refused, or the tables no longer fit the definition. The batch was
+/// rolled back.
 ///
-/// The text names tables, keys and constraints. It never contains the content of a row: parts of the server's
-/// message that quote values are left out.
+/// The text contains the names of tables and constraints, and the keys of rows. It never contains other content of a
+/// row: parts of the server's message that quote values are left out.
 public struct ApplyError: ExplainedError, Sendable {
   public let message: String
   public let remedy: String
-  /// Whether a retry may succeed, because a concurrent writer may be the cause.
+  /// Whether a retry can succeed, because a concurrent writer might be the cause.
   let isTemporary: Bool
-  /// Whether a statement exceeded the session's own timeouts. Then no single event is the cause, and a search
-  /// for one would exceed the timeout again and again.
+  /// Whether a statement exceeded the session's own timeouts. Then no single event is the cause. A
+  /// search for such an event would exceed the timeout again and again.
   let isTimeout: Bool
-  /// Whether the cause may be an earlier change of the same transaction: rows of a history that have `now()`
-  /// in their key.
-  private(set) var isOfTransaction = false
+  /// Whether an earlier change of the same transaction can be the cause. For example, a trigger writes history
+  /// rows with `now()` in their key, and two changes of one row then write the same key.
+  private(set) var mayDependOnTransaction = false
   public let context: ErrorContext
+
+  /// The end of the remedy for a change that did not have its effect. The rehearsal leaves it out, because it always
+  /// rolls back.
+  static let rolledBackNote = "; the transaction was rolled back"
 
   public var disposition: Disposition { .refused }
 
@@ -46,11 +52,11 @@ public struct ApplyError: ExplainedError, Sendable {
     } else {
       self.init(
         chunk, message: what, remedy: Self.remedy(for: error), isTimeout: error.isOwnTimeout)
-      isOfTransaction = ["23505", "23P01"].contains(error.state?.rawValue)
+      mayDependOnTransaction = ["23505", "23P01"].contains(error.state?.rawValue)
     }
   }
 
-  /// An `ApplyError` from any error of a batch. Nil if the warehouse did not refuse anything.
+  /// Converts any error of a batch. Nil if the error is not a refusal by the warehouse.
   init?(refusing chunk: Chunk, _ error: any Error) {
     switch error {
     case let error as ApplyError: self = error
@@ -64,19 +70,21 @@ public struct ApplyError: ExplainedError, Sendable {
   private static func remedy(for error: PostgreSQLError) -> String {
     switch error.state?.conditionClass {
     case _ where error.isOwnTimeout:
-      "\(error.hint ?? "raise it"); or start a run with a smaller batch: and batch_rows:"
+      "\(error.hint ?? "raise the timeout"); or start a run with smaller values of batch: and batch_rows:"
     case "42" where error.state == .insufficientPrivilege:
       "grant the privilege to Lethe's role; lethe check lists what is missing"
-    case "42": "run lethe check to see what does not fit the definition any more"
+    case "42", "3F": "run lethe check to see what does not fit the definition any more"
     case "22":
-      "correct the value, which is in PostgreSQL's log (changed actions count from the next run on)"
+      "correct the value, which is in PostgreSQL's log (changed actions apply from the next run on)"
     default:
-      "change the table so that it accepts the change (changed actions count from the next run on)"
+      "change the table so that it accepts the change (changed actions apply from the next run on)"
     }
   }
 
   /// The remedy for rows that cannot be deleted because a foreign key refers to them.
-  /// - Parameter isOwn: whether the rows that refer to them are in the same table.
+  /// - Parameters:
+  ///   - table: the table with the referring rows.
+  ///   - isOwn: whether the foreign key refers to its own table.
   static func remedy(declaring table: String, isOwn: Bool = false) -> String {
     let what =
       isOwn
@@ -88,6 +96,6 @@ public struct ApplyError: ExplainedError, Sendable {
       declare \(table) as a target of the dataset, before the table that it refers to, with the same \
       reasons mapped to delete
       """
-    return "\(what), and the next run uses the change; or delete the rows that refer to it"
+    return "\(what), and the next run uses the change; or delete the referring rows"
   }
 }

@@ -1,3 +1,4 @@
+import CrashPoints
 public import Definitions
 internal import Failures
 public import Ledger
@@ -18,13 +19,14 @@ public struct ApplyStage: Sendable {
   private let pacer: ApplyPacer?
   let logger: Logger
 
-  /// The number of tries for a batch that lost a deadlock, or waited too long for a row lock.
+  /// The number of tries for a batch that failed because of a deadlock, a serialization failure or a lock timeout.
   private static let triesMax = 8
-  /// The number of tries if a row is still referenced, or exists again. A concurrent writer may be the cause.
-  static let triesMaxBesideWriter = 3
+  /// The number of tries if a row to delete is still referenced, or if rows still need the change afterwards. A
+  /// concurrent writer might be the cause.
+  static let triesMaxWithConcurrentWriter = 3
 
-  /// How often the tables of a large event are searched for rows that other writers have added in the
-  /// meantime.
+  /// How often the tables are searched for rows of an event that is applied in several transactions. Other writers
+  /// can add rows between the transactions.
   private static let roundsMax = 5
 
   public enum Outcome: Sendable, Equatable {
@@ -50,13 +52,13 @@ public struct ApplyStage: Sendable {
     self.logger = logger
   }
 
-  /// Applies a chunk: takes it from `collected` to `applied`. Sets aside the events that the warehouse
-  /// refuses, by their IDs, and applies all others.
+  /// Applies a chunk: takes it from `collected` to `applied`. Sets aside the events that the warehouse refuses, and
+  /// applies all others.
   ///
-  /// - Throws: `ApplyError` if the chunk cannot be applied. Its dataset is applied in one transaction and an
-  ///   event is refused, or too many events are refused, or its tables have changed. `PostgreSQLError` if the
-  ///   server cannot be reached, or a lock is not free after all tries. The changes of earlier batches stay,
-  ///   and the next try continues after them.
+  /// - Throws: `ApplyError` if the chunk cannot be applied: if an event is refused and the dataset has
+  ///   `atomic: chunk`, if too many events are refused, if a statement exceeds the session's own timeout, or if the
+  ///   tables no longer fit the definition. `PostgreSQLError` if the server cannot be reached, or a lock is not free
+  ///   after all tries. The changes of earlier batches stay, and the next try continues after them.
   public func apply(_ chunk: Chunk, dataset: Dataset) async throws -> Outcome {
     do {
       return try await applied(chunk, dataset)
@@ -74,35 +76,37 @@ public struct ApplyStage: Sendable {
         try await ledger.chunkStopped(chunk, why: why)
         return .stopped(why)
       }
-      try await setAsideWhatIsReferredTo(work)
+      try await setAsideReferencedEvents(work)
     }
-    try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
-    while let range = try await nextRangeInTurn(after: through, &work) {
+    try await CrashStep.partitionsCreated.around {
+      try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
+    }
+    while let range = try await nextRangeAfterWait(after: through, &work) {
       if try await apply(range, &work) { through = range.through }
       logger.debug(
         "\(chunk.label): events applied up to ID \(range.through)",
-        metadata: ["stage": "apply", "chunk": "\(chunk.id)"])
+        metadata: chunk.metadata("apply"))
     }
     let (end, jobID) = (through, work.context.origin.jobID)
     try await retrying(chunk) {
-      try await connection.withTransaction { transaction in
+      try await connection.withTransaction(recording: .chunkApplied) { transaction in
         try await ledger.chunkApplied(chunk, after: end, jobID: jobID, on: transaction)
       }
     }
     try await ledger.refreshHoldStatistics()
     logger.info(
-      "\(chunk.label): applied", metadata: ["stage": "apply", "chunk": "\(chunk.id)"])
+      "\(chunk.label): applied", metadata: chunk.metadata("apply"))
     return .applied
   }
 
-  /// Waits as the definition's pace demands. No transaction is open.
-  private func waitForTurn(_ work: Work) async throws {
+  /// Waits as long as the definition's pace requires. No transaction may be open.
+  private func waitForPace(_ work: Work) async throws {
     try await pacer?.wait(before: work.chunk, ledger, on: connection)
   }
 
   /// Waits first, so that the range and its transaction see the same state of the tables.
-  private func nextRangeInTurn(after: Int64, _ work: inout Work) async throws -> EventRange? {
-    try await waitForTurn(work)
+  private func nextRangeAfterWait(after: Int64, _ work: inout Work) async throws -> EventRange? {
+    try await waitForPace(work)
     return try await nextRange(after: after, &work)
   }
 
@@ -113,11 +117,11 @@ public struct ApplyStage: Sendable {
     do {
       if work.isOversize {
         try await applyInParts(range, &work)
-        try await waitForTurn(work)
+        try await waitForPace(work)
         batch.mayBePartlyApplied = true
       }
       let events = batch
-      try await transaction(&work) { try await $0.apply(events) }
+      try await transaction(&work, recording: .batchApplied) { try await $0.apply(events) }
       return true
     } catch {
       guard let refusal = ApplyError(refusing: work.chunk, error), work.plan.dataset.batch != nil,
@@ -136,16 +140,17 @@ public struct ApplyStage: Sendable {
     let plan: ApplyPlan
     var context: BatchContext
     let counts: [ChunkLedger.EventCounts]
-    /// The size of the next batch, in events. It is smaller than the definition allows after events that
-    /// reach many rows, and then grows again.
+    /// The size of the next batch, in events. It is smaller than the definition allows after events that reach many
+    /// rows, and then grows again. Nil if the chunk is one batch.
     var eventsMax: Int?
     /// The session that has the temporary tables for batches.
     var session: Int?
     /// Whether the next range is one event that reaches more rows than a transaction may change.
     var isOversize = false
 
-    /// The counts of a chunk, if almost every batch contains all kinds of its events. Then reading the events
-    /// of each batch has no use. Nil if some kind is rare, so that some batches do not need its statements.
+    /// The chunk's counts of events, if almost every batch contains all kinds of its events. Then the events of each
+    /// batch do not have to be counted. Nil if a kind is rare: some batches then do not need the statements for this
+    /// kind.
     var countsOfAnyBatch: [ChunkLedger.EventCounts]? {
       let events = counts.reduce(0) { $0 + $1.events }
       let batches = Double(events) / Double(eventsMax ?? max(events, 1))
@@ -175,11 +180,14 @@ public struct ApplyStage: Sendable {
       eventsMax: dataset.batch?.events)
   }
 
-  func reasonToStop(_ work: Work) async throws -> String? {
-    if let why = try await LimitCheck(
+  private func limitCheck(_ work: Work) -> LimitCheck {
+    LimitCheck(
       connection: connection, ledger: ledger, limits: definition.limits, context: work.context,
-      counts: work.counts
-    ).reasonToStop(work.chunk, work.plan) {
+      counts: work.counts)
+  }
+
+  func reasonToStop(_ work: Work) async throws -> String? {
+    if let why = try await limitCheck(work).reasonToStop(work.chunk, work.plan) {
       return why
     }
     // No approval is needed if newer answers have superseded every event.
@@ -227,15 +235,16 @@ public struct ApplyStage: Sendable {
     return range()
   }
 
-  /// The number of rows that the events of a range reach. Stops counting at one above `rowsMax`.
+  /// The number of holders that the events of a range release, and of rows that they reach in tables where an event can
+  /// reach several rows. The counting stops when the number exceeds `rowsMax`.
   private func rows(
     reachedBy range: EventRange, _ work: Work, atMost rowsMax: Int
   ) async throws -> Int {
     var rows =
       range.mayRestore
-      ? try await ledger.holds(
-        releasedBy: range.after, through: range.through, of: work.chunk,
-        besides: work.context.protecting, atMost: rowsMax + 1, on: connection) : 0
+      ? try await ledger.releasedHolders(
+        after: range.after, through: range.through, of: work.chunk,
+        excluding: work.context.protecting, atMost: rowsMax + 1, on: connection) : 0
     for change in work.plan.changes where change.target.fansOut && change.isDue(in: range) {
       if rows > rowsMax { break }
       rows += try await connection.run(
@@ -245,16 +254,18 @@ public struct ApplyStage: Sendable {
     return rows
   }
 
-  /// Changes the rows of one event in several transactions, table by table in their order, until the rest
-  /// fits into the transaction that records the event. Other writers may add rows in the meantime, so the
-  /// search repeats until it finds none, up to a limit. If a trigger undoes the change each time, the last
-  /// transaction reports this.
+  /// Changes the rows of one event in several transactions, table by table in their order. Only tables in which the
+  /// event reaches at most one row are left for the transaction that records the event. Other writers may add rows in
+  /// the meantime, so the search repeats until it finds none, up to a limit. If a trigger undoes the change each time,
+  /// the last transaction reports this.
   private func applyInParts(_ range: EventRange, _ work: inout Work) async throws {
     guard let rowsMax = work.plan.dataset.batch?.rows else { return }
     var hold: Int64? = range.mayRestore ? 0 : nil
     while let last = hold {
-      try await waitForTurn(work)
-      hold = try await transaction(&work, isRecorded: { $0.rowsOpened > 0 }) {
+      try await waitForPace(work)
+      hold = try await transaction(
+        &work, recording: .holdPartReleased, isRecorded: { $0.rowsRestored > 0 }
+      ) {
         try await $0.releasePart(of: range, after: last, holdsMax: rowsMax)
       }.lastHold
     }
@@ -264,13 +275,15 @@ public struct ApplyStage: Sendable {
       where change.target.fansOut && change.isDue(in: range) {
         var rest = try await rows(reachedBy: range, change, work)
         while rest > 0 {
-          try await waitForTurn(work)
-          let rows = try await transaction(&work, isRecorded: { $0 > 0 }) {
+          try await waitForPace(work)
+          let rows = try await transaction(
+            &work, recording: .eventPartApplied, isRecorded: { $0 > 0 }
+          ) {
             try await $0.applyPart(of: range, change: change, rowsMax: rowsMax)
           }
           logger.debug(
             "\(work.chunk.label): \(rows) rows of the event of ID \(range.through): \(change.label)",
-            metadata: ["stage": "apply", "chunk": "\(work.chunk.id)"])
+            metadata: work.chunk.metadata("apply"))
           if rows == 0 { break }
           hasFound = true
           rest -= rows
@@ -291,12 +304,13 @@ public struct ApplyStage: Sendable {
   /// - Parameter isRecorded: whether the ledger has a record of the batch, given the value that `body`
   ///   returned.
   func transaction<R: Sendable>(
-    _ work: inout Work, isRecorded: (R) -> Bool = { _ in true }, _ body: (Batch) async throws -> R
+    _ work: inout Work, recording step: CrashStep, isRecorded: (R) -> Bool = { _ in true },
+    _ body: (Batch) async throws -> R
   ) async throws -> R {
     try await createScratchTables(&work)
     let current = work
     let value = try await retrying(work.chunk) {
-      try await connection.withTransaction { transaction in
+      try await connection.withTransaction(recording: step) { transaction in
         if isEnclosed { try await transaction.execute(ScratchTables.empty) }
         return try await body(batch(current, transaction))
       }
@@ -306,7 +320,8 @@ public struct ApplyStage: Sendable {
     return value
   }
 
-  /// Each session has its own temporary tables. A new session may have replaced the one of the last batch.
+  /// Creates the temporary tables if the session is not the session of the last batch. Each session has its own
+  /// temporary tables.
   private func createScratchTables(_ work: inout Work) async throws {
     let session = isEnclosed ? 0 : try await connection.currentSession()
     guard work.session != session else { return }
@@ -320,10 +335,10 @@ public struct ApplyStage: Sendable {
       catalog: catalog, context: work.context)
   }
 
-  /// - Parameter triesMaxBesideWriter: the number of tries for failures that a concurrent writer may have
+  /// - Parameter triesMaxWithConcurrentWriter: the number of tries for failures that a concurrent writer might have
   ///   caused.
   func retrying<R: Sendable>(
-    _ chunk: Chunk, triesMaxBesideWriter: Int = Self.triesMaxBesideWriter,
+    _ chunk: Chunk, triesMaxWithConcurrentWriter: Int = Self.triesMaxWithConcurrentWriter,
     _ body: () async throws -> R
   ) async throws -> R {
     for tries in 1... {
@@ -335,7 +350,7 @@ public struct ApplyStage: Sendable {
           "\(chunk.label): \(error.messageWithoutValues); the batch was rolled back and is tried again"
         )
       } catch let error as ApplyError where error.isTemporary {
-        guard tries < triesMaxBesideWriter else { throw error }
+        guard tries < triesMaxWithConcurrentWriter else { throw error }
         logger.notice("\(error.summary); the batch was rolled back and is tried again")
       }
       try await Task.sleep(for: .milliseconds(Int.random(in: 50...150) * (1 << min(tries, 5))))

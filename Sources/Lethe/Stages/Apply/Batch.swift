@@ -7,14 +7,15 @@ import Warehouse
 
 /// One transaction of a chunk. It is done completely or not at all. Its phases, in order:
 ///
-/// 1. Releases: ends the holds that have no holder left. Before that, the protections without holds that the
-/// answers end are deleted, because they would prevent releases.
-/// 2. Restores of rows that were protected without holds. They check who wrote a row last, so no other change
-/// may come before them.
+/// 1. Releases: ends the holds that have no holder left. Before that, holds are written for some rows that protections
+/// without holds hide. Then the records of the protections without holds that the answers end are deleted, because
+/// these records would prevent releases.
+/// 2. Restores of rows that were protected without holds. They check which transaction wrote a row
+/// last, so no other change may come before them.
 /// 3. Changes of further targets, children before parents.
 /// 4. Changes of the dataset's own table. If possible, the statement of phase 5 also does the last change.
 /// 5. Records: events, traces, tombstones, totals.
-/// 6. Verification: no row may remain in a state that its event forbids.
+/// 6. Verification: finds rows that are still in a state that their event forbids.
 struct Batch {
   let transaction: Transaction
   let ledger: ChunkLedger
@@ -43,10 +44,10 @@ struct Batch {
   }
 
   private mutating func changeRows(_ range: EventRange) async throws {
-    try await holdWhatFormerIDsHide(range)
+    try await writeHoldsForFormerProtections(range)
     let hasEnded = try await endProtections(range)
     let released = try await release.run(range)
-    var hasTouched = released.rowsOpened > 0
+    var hasTouched = released.rowsRestored > 0
     let restores = hasEnded ? plan.restores.filter { $0.isDue(in: range) } : []
     if hasEnded, try await restore(restores, range) { hasTouched = true }
     let changes = (plan.children + plan.own).filter { $0.isDue(in: range) }
@@ -55,8 +56,8 @@ struct Batch {
       if try await apply(change, range) { hasTouched = true }
       if change.keepsHolds, let key = change.holdKey { context.heldTables?.insert(key.table) }
       try await eraseFromHolds(change, range)
-      // The check is done now, because the rows on the path may be deleted next. Without them, the rows
-      // behind them cannot be found.
+      // Rows that are reached through other tables are verified now. The next change might delete the rows of
+      // those other tables, and then the reached rows could not be found.
       if !change.target.isDirect { try await verify(change, range) }
     }
     let digest = try await record(range, making: last, hasTouched: hasTouched)
@@ -103,16 +104,17 @@ struct Batch {
       if try await apply(change, range) { hasTouched = true }
       try await verify(change, range)
     }
-    // A protection stays if some of its rows could not be restored. The next answer can then end it. This
-    // must be decided now, because rows that later changes write look like rows that Lethe wrote before.
+    // A protection stays if some of its rows are newer than the export and were not restored. The next answer
+    // can then end it. This is decided before the other changes of this transaction, because a row that they
+    // write does not count as newer than the export.
     let ids = plan.restores.map { $0.postponed(range, in: context) }
     try await records.keepProtections(of: ids.joined(separator: "\nUNION ALL\n"))
     return hasTouched
   }
 
-  /// Writes holds for rows that former protections hide. Called before the batch changes or releases
-  /// anything.
-  private mutating func holdWhatFormerIDsHide(_ range: EventRange) async throws {
+  /// Writes holds for rows that protections without holds hide and that the events protect, too. Called before
+  /// the batch changes or releases anything.
+  private mutating func writeHoldsForFormerProtections(_ range: EventRange) async throws {
     let protecting = (plan.children + plan.own).filter { $0.keepsHolds && $0.isDue(in: range) }
     guard !protecting.isEmpty,
       try await transaction.query("SELECT EXISTS (SELECT FROM lethe.protection)")
@@ -132,7 +134,7 @@ struct Batch {
   // MARK: Parts of one event
 
   /// Changes at most `rowsMax` of the rows that one event reaches in one table. The chunk's position does not
-  /// move, because the event is only applied with its last row.
+  /// move, because an event counts as applied only after its last row.
   /// - Parameter range: a range that contains only this event.
   /// - Returns: how many rows were changed.
   func applyPart(of range: EventRange, change: Change, rowsMax: Int) async throws -> Int {
@@ -150,7 +152,8 @@ struct Batch {
     return try await recordPart(of: range)
   }
 
-  /// Ends at most `holdsMax` of the holds that one event releases, after the hold number `hold`.
+  /// Ends at most `holdsMax` of the holds that one event releases, in the order of their numbers. Starts after the
+  /// hold number `hold`.
   func releasePart(
     of range: EventRange, after hold: Int64, holdsMax: Int
   ) async throws -> Release.Outcome {
@@ -193,22 +196,22 @@ struct Batch {
       })
   }
 
-  /// Prepares the transaction. Turns JIT compilation off, because it takes longer than the statement itself:
-  /// 150 ms of 190 ms for each batch of 10,000 rows of a large table.
+  /// Locks the plan's tables against other batches, sets the lock timeout, and locks the chunk.
   ///
-  /// If a batch cannot lock a row within the lock timeout, it releases its locks and is tried again.
+  /// A batch that cannot lock a row within the lock timeout is rolled back and tried again.
   private func prepared() async throws -> Batch {
-    _ = try await transaction.query(
-      """
-      SELECT set_config('lock_timeout', \(transaction.timeouts.lockTimeout), true),
-      set_config('jit', 'off', true)
-      """
-    )
+    try await lockTables()
     // After this lock, no newer answer can supersede an event, so all statements see the same events.
     try await ledger.lockChunk(chunk, on: transaction)
     var batch = self
     batch.context.heldTables = try await heldTables()
     return batch
+  }
+
+  /// Waits for other batches over the same tables. Call it before the transaction locks anything else.
+  func lockTables() async throws {
+    try await RowLock.take(
+      plan.changes.map(\.target.table.name), on: transaction, transaction.timeouts)
   }
 
   /// The tables with held rows. Most tables have none, and their changes then need no search for holds.
@@ -228,8 +231,8 @@ struct Batch {
     try await run(change.statement(for: range, in: context), of: change) > 0
   }
 
-  /// Removes erased values from the holds. A row may have been hidden since the batch began, so the holds are
-  /// searched again.
+  /// Removes the values that the change has erased also from the holds of its rows. The tables with holds are
+  /// looked up again, because a row might have been hidden since the batch began.
   private func eraseFromHolds(_ change: Change, _ range: EventRange) async throws {
     guard change.kind.erasure != nil else { return }
     var context = context
@@ -238,7 +241,8 @@ struct Batch {
     _ = try await run(statement, of: change)
   }
 
-  /// - Returns: how many events have changed rows.
+  /// - Returns: the statement's row count. For a statement of a change, this is the number of events that have
+  ///   changed rows.
   private func run(
     _ statement: SQL, of change: Change
   ) async throws -> Int {
@@ -259,7 +263,7 @@ struct Batch {
     }
   }
 
-  /// Verifies that no row remains in a state that its event forbids.
+  /// Verifies that no row is still in a state that its event forbids.
   private func verify(_ change: Change, _ range: EventRange) async throws {
     let query = change.unchangedRows(of: range, in: context, rowsMax: Self.namedRowsMax)
     let rows = try await transaction.run(query).rows(as: String.self)
@@ -271,14 +275,14 @@ struct Batch {
         """,
       remedy: """
         look for a trigger, a rule or a policy of \(change.target.table.name) that undoes or skips the \
-        change; nothing of this batch was kept
+        change\(ApplyError.rolledBackNote)
         """, isTemporary: true)
   }
 }
 
 /// Rows of a table that a batch has changed, by action and reason.
 struct TouchedRows: Hashable {
-  /// The label of `lethe.action`.
+  /// A value of the enum type `lethe.action`.
   let action: String
   let table: String
   let reason: String
@@ -287,7 +291,7 @@ struct TouchedRows: Hashable {
 extension Change {
   /// Whether an event of `range` may need the change.
   func isDue(in range: EventRange) -> Bool {
-    isRestore ? range.mayRestore : range.mayHold(reasons)
+    isRestore ? range.mayRestore : range.mayContain(reasons)
   }
 }
 

@@ -5,7 +5,7 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// Checks, before any row is changed, whether the chunk's changes exceed the limits (the blast radius).
+/// Checks, before any row is changed, whether the chunk's changes exceed the limits.
 struct LimitCheck {
   let connection: Connection
   let ledger: ChunkLedger
@@ -17,22 +17,22 @@ struct LimitCheck {
   private struct Extent {
     var ids = 0
     var rows = 0
-    /// The number of IDs that would have no row left.
+    /// The number of IDs whose own rows would be deleted or redacted.
     var removedIDs = 0
   }
 
-  /// Returns why a limit stops the chunk. Rows that are already in the wanted state do not count, because
-  /// every result repeats what earlier runs have redacted.
-  /// - Returns: why the chunk has to stop. Nil if it may continue.
+  /// Rows that are already in the wanted state do not count, because every result repeats what earlier runs have
+  /// redacted.
+  /// - Returns: why a limit stops the chunk. Nil if no limit stops it.
   func reasonToStop(_ chunk: Chunk, _ plan: ApplyPlan) async throws -> String? {
     if let extent = try await ledger.restoreExtent(
-      of: chunk, besides: context.protecting), let why = reasonToStop(extent)
+      of: chunk, excluding: context.protecting), let why = reasonToStop(extent)
     {
       return why
     }
-    let before = try await ledger.rowsRedactedUnasked(in: chunk.runID)
-    if let extents = largestExtents(plan.changes),
-      reasonToStop(chunk, extents, before: before) == nil
+    let before = try await ledger.rowsRedactedWithoutApproval(in: chunk.runID)
+    if let extents = Self.largestExtents(counts.currentByReason, plan.changes),
+      reasonToStop(chunk, extents, plan, before: before) == nil
     {
       return nil
     }
@@ -40,15 +40,16 @@ struct LimitCheck {
     if !limits.allowsWholeChunks, extents.values.contains(where: { $0.removedIDs > 0 }),
       eventsThatRemove(plan.own) == chunk.ids
     {
-      return Self.wholeChunk(chunk)
+      return wholeChunk(chunk, plan)
     }
-    return reasonToStop(chunk, extents, before: before)
+    return reasonToStop(chunk, extents, plan, before: before)
   }
 
-  /// The smallest number of released IDs for which the percentage counts. With fewer IDs, it has no meaning.
+  /// The smallest number of released IDs for which the percentage is compared with its limit. With fewer IDs, a
+  /// percentage says little.
   private static let releasedIDsMin = 20
 
-  /// A result that would restore many of the hidden rows is probably a fault of the API.
+  /// If a result would restore many of the hidden rows, the cause is probably a fault of the API.
   private func reasonToStop(_ extent: ChunkLedger.RestoreExtent) -> String? {
     let percent = 100 * Double(extent.releasedIDs) / Double(max(extent.holdingIDs, 1))
     if extent.releasedIDs >= Self.releasedIDsMin, percent > limits.maxRestoredPercent {
@@ -73,19 +74,22 @@ struct LimitCheck {
     return counts.reduce(0) { $0 + (reasons.contains($1.reason) ? $1.current : 0) }
   }
 
-  private static func wholeChunk(_ chunk: Chunk) -> String {
-    """
-    it would delete every one of its \(chunk.ids) IDs, which no real result does; \
-    limits.allow_whole_chunks is false
-    """
+  private func wholeChunk(_ chunk: Chunk, _ plan: ApplyPlan) -> String {
+    let actions = Set(
+      plan.own.filter { eventsThatRemove([$0]) > 0 }.map(\.action)
+    ).sorted().joined(separator: " or ")
+    return """
+      it would \(actions) every one of its \(chunk.ids) IDs, which no real result does; \
+      limits.allow_whole_chunks is false
+      """
   }
 
   private func reasonToStop(
-    _ chunk: Chunk, _ extents: [String: Extent], before: [String: Int]
+    _ chunk: Chunk, _ extents: [String: Extent], _ plan: ApplyPlan, before: [String: Int]
   ) -> String? {
     if !limits.allowsWholeChunks {
       let removed = extents.values.reduce(0) { $0 + $1.removedIDs }
-      if removed == chunk.ids { return Self.wholeChunk(chunk) }
+      if removed == chunk.ids { return wholeChunk(chunk, plan) }
     }
     let whole = Extent(
       ids: extents.values.reduce(0) { $0 + $1.ids },
@@ -128,19 +132,20 @@ struct LimitCheck {
     return nil
   }
 
-  /// The largest possible extents, as if every event still had to change its rows. They are known without
-  /// reading the warehouse if an event reaches at most one row of a table. Nil if an event may reach many
-  /// rows.
-  private func largestExtents(_ changes: [Change]) -> [String: Extent]? {
+  /// The largest possible extents, by reason: every event still has to change its rows. They can be calculated
+  /// without the warehouse if each event reaches at most one row of each table. Nil if an event can reach many
+  /// rows of a table.
+  private static func largestExtents(
+    _ events: [String: Int], _ changes: [Change]
+  ) -> [String: Extent]? {
     let redacting = changes.filter(\.kind.isRedacting)
     guard redacting.allSatisfy({ !$0.target.fansOut }) else { return nil }
-    return counts.reduce(into: [:]) { extents, counted in
-      let changes = redacting.filter { $0.reasons.contains(counted.reason) }
+    return events.reduce(into: [:]) { extents, counted in
+      let changes = redacting.filter { $0.reasons.contains(counted.key) }
       guard !changes.isEmpty else { return }
-      extents[counted.reason] = Extent(
-        ids: counted.current, rows: counted.current * changes.count,
-        removedIDs: changes.contains { $0.kind.isRemoving && $0.target.isOwn }
-          ? counted.current : 0)
+      extents[counted.key] = Extent(
+        ids: counted.value, rows: counted.value * changes.count,
+        removedIDs: changes.contains { $0.kind.isRemoving && $0.target.isOwn } ? counted.value : 0)
     }
   }
 
@@ -163,5 +168,12 @@ struct LimitCheck {
     ).rows(as: String.self, Int.self, Int.self, Int.self)
     return Dictionary(
       uniqueKeysWithValues: rows.map { ($0.0, Extent(ids: $0.1, rows: $0.2, removedIDs: $0.3)) })
+  }
+}
+
+extension [ChunkLedger.EventCounts] {
+  /// The numbers of events that no newer answer has superseded.
+  fileprivate var currentByReason: [String: Int] {
+    reduce(into: [:]) { $0[$1.reason, default: 0] += $1.current }
   }
 }

@@ -6,11 +6,11 @@ import Warehouse
 
 /// What applying a chunk would do.
 public struct ChunkPlan: Sendable, Equatable {
-  /// Why a limit would stop the chunk. Nil if no limit would.
+  /// Why a limit would stop the chunk. Nil if no limit would stop it.
   public let stopReason: String?
   /// The rows that the chunk would change, in the order of the changes.
   public let rows: [PlannedRows]
-  /// The extent of the restores, for their limits. Nil if the chunk releases no ID.
+  /// The numbers that are compared with the limits for restores. Nil if the chunk releases no ID.
   public let restores: ChunkLedger.RestoreExtent?
   /// The events that the warehouse would refuse, and why. The rows of these events are not counted.
   public let refusals: [String]
@@ -28,14 +28,14 @@ extension ApplyStage {
   /// Runs apply's own transactions, batch by batch, and rolls each back. Each batch releases its locks before
   /// the next. If events of two batches reach the same row, the row is counted twice.
   ///
-  /// An event that reaches more rows than a transaction may change is only counted.
-  /// - Throws: the same errors as `apply`. Nothing is changed.
+  /// For an event that reaches more rows than a transaction may change, the rows are only counted. No row is changed.
+  /// - Throws: `PlanError` if the tables no longer fit the definition; `PostgreSQLError`.
   public func plan(_ chunk: Chunk, dataset: Dataset) async throws -> ChunkPlan {
     var work = try await work(on: chunk, dataset)
-    let restores = try await ledger.restoreExtent(of: chunk, besides: work.context.protecting)
+    let restores = try await ledger.restoreExtent(of: chunk, excluding: work.context.protecting)
     let stopReason = chunk.isApproved ? nil : try await reasonToStop(work)
-    let referredTo = try await referredTo(work)
-    var refusals = referredTo.map { "the event of ID \($0.id): \($0.why)" }
+    let referenced = try await referencedEvents(work)
+    var refusals = referenced.map { "the event of ID \($0.id): \($0.why)" }
     try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
     try await connection.runScript(ScratchTables.ofBatches)
     var totals: [TouchedRows: Int] = [:]
@@ -45,7 +45,7 @@ extension ApplyStage {
         let touched =
           work.isOversize
           ? try await count(range, work)
-          : try await tryOut(range, without: referredTo.map(\.id), work)
+          : try await tryOut(range, without: referenced.map(\.id), work)
         for (key, rows) in touched { totals[key, default: 0] += rows }
       } catch {
         guard let refusal = ApplyError(refusing: chunk, error) else { throw error }
@@ -64,7 +64,7 @@ extension ApplyStage {
       }, restores: restores, refusals: refusals)
   }
 
-  private func referredTo(_ work: Work) async throws -> [ChunkLedger.Refusal] {
+  private func referencedEvents(_ work: Work) async throws -> [ChunkLedger.Refusal] {
     try await ReferenceCheck(
       connection: connection, chunk: work.chunk, context: work.context, plan: work.plan
     ).refused(atMost: ChunkLedger.refusalsMax)
@@ -82,7 +82,7 @@ extension ApplyStage {
       do {
         return try await connection.withTransaction { transaction -> [TouchedRows: Int] in
           try await ledger.leaveOut(refused, of: work.chunk, on: transaction)
-          try await ledger.stand(work.chunk, after: range.after, on: transaction)
+          try await ledger.setPosition(work.chunk, after: range.after, on: transaction)
           let batch = batch(work, transaction)
           try await batch.apply(range)
           throw RolledBack(touched: try await batch.touched())
@@ -111,7 +111,8 @@ extension ApplyStage {
 }
 
 extension ApplyStage.Work {
-  /// The rows in the order of the changes. Changes of holds alone come first.
+  /// The rows in the order of the changes. Rows that do not belong to a change, such as restored rows of holds,
+  /// come first.
   func inOrder(_ rows: [TouchedRows: Int]) -> [TouchedRows] {
     func place(_ touched: TouchedRows) -> Int {
       plan.changes.firstIndex {

@@ -13,7 +13,7 @@ public struct PlannedStatement: Sendable, Equatable {
   public let change: String?
   /// The reasons for which the statement runs. Empty for restores and records.
   public let reasons: [String]
-  /// The SQL, with `$1`, `$2`, … for the values.
+  /// The SQL text, with the parameters `$1`, `$2`, … for the values.
   public let sql: String
 
   /// The phases, in the order in which a batch runs them.

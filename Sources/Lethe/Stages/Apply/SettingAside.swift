@@ -1,14 +1,14 @@
+import CrashPoints
 import Definitions
 import Ledger
 import Logging
 import PostgreSQL
 import Warehouse
 
-/// Finds the events that the warehouse refuses, one by one, and sets them aside, so that all others can be
-/// applied.
+/// Finds each event that the warehouse refuses, and sets these events aside, so that all others can be applied.
 extension ApplyStage {
-  /// How often one range is searched for refused events. A second search is needed only if another session
-  /// changes the rows in the meantime.
+  /// The maximum number of searches for the refused events of one range. A second search is needed only if another
+  /// session changes the rows in the meantime.
   private static let searchesMax = 3
 
   // MARK: Before the first batch
@@ -17,16 +17,16 @@ extension ApplyStage {
   /// other events, so the search repeats until it finds none.
   ///
   /// - Throws: `ApplyError` if there are too many such events, or if the chunk is applied in one transaction.
-  func setAsideWhatIsReferredTo(_ work: Work) async throws {
+  func setAsideReferencedEvents(_ work: Work) async throws {
     let check = ReferenceCheck(
       connection: connection, chunk: work.chunk, context: work.context, plan: work.plan)
     while true {
       let found = try await check.refused(atMost: ChunkLedger.refusalsMax + 1)
       guard let first = found.first else { return }
       guard work.plan.dataset.batch != nil else { throw Self.error(first, of: work.chunk) }
-      try await requireRoom(for: found, work)
+      try await requireFewRefusals(for: found, work)
       try await retrying(work.chunk) {
-        try await connection.withTransaction { transaction in
+        try await connection.withTransaction(recording: .eventsSetAside) { transaction in
           try await ledger.eventsRefused(found, of: work.chunk, on: transaction)
         }
       }
@@ -40,7 +40,7 @@ extension ApplyStage {
       remedy: refusal.remedy)
   }
 
-  private func requireRoom(for refusals: [ChunkLedger.Refusal], _ work: Work) async throws {
+  private func requireFewRefusals(for refusals: [ChunkLedger.Refusal], _ work: Work) async throws {
     let open = try await ledger.openRefusals(of: work.chunk)
     guard open + refusals.count > ChunkLedger.refusalsMax, let last = refusals.last else { return }
     throw ApplyError(
@@ -80,7 +80,9 @@ extension ApplyStage {
     _ refused: [ChunkLedger.Refusal], applying range: EventRange, _ work: inout Work
   ) async throws -> Bool {
     let chunk = work.chunk
-    return try await transaction(&work, isRecorded: { $0 }) { batch -> Bool in
+    return try await transaction(&work, recording: .refusedEventsSetAside, isRecorded: { $0 }) {
+      batch -> Bool in
+      try await batch.lockTables()
       try await ledger.eventsRefused(refused, of: chunk, on: batch.transaction)
       let isLeft = try await ledger.hasEvents(
         of: chunk, after: range.after, through: range.through, on: batch.transaction)
@@ -95,14 +97,14 @@ extension ApplyStage {
     for (_, alike) in Dictionary(grouping: refused, by: { [$0.why, $0.remedy] }) {
       let ids = alike.prefix(namedMax).map { "\($0.id)" }.joined(separator: ", ")
       let left = alike.count - namedMax
-      let more = left > 0 ? " and \(left) more, in lethe status" : ""
+      let more = left > 0 ? " and \(left) more (see lethe status)" : ""
       let events =
         alike.count == 1 ? "the event of ID \(ids) is" : "the events of IDs \(ids)\(more) are"
       logger.error(
         """
         \(work.chunk.label): \(events) refused and set aside: \(alike[0].why)
           remedy: \(alike[0].remedy)
-        """, metadata: ["stage": "apply", "chunk": "\(work.chunk.id)"])
+        """, metadata: work.chunk.metadata("apply"))
     }
   }
 
@@ -147,27 +149,30 @@ extension ApplyStage {
         refused.append(
           .init(
             id: part.through, why: found.message, remedy: found.remedy))
-        try await requireRoom(for: refused, work)
+        try await requireFewRefusals(for: refused, work)
       }
     }
     return refused
   }
 
-  /// Why the events of a range cannot be applied. Nil if they can.
+  /// Why the events of a range cannot be applied. Nil if they can be applied.
   /// - Parameters:
   ///   - refused: the events that are left out.
-  ///   - isOne: whether the range has only one event. One event is tried as often as a batch.
+  ///   - isOne: whether the range has only one event. If not, the transaction is not retried after a failure that a
+  ///     concurrent writer might have caused.
   private func refusal(
     of range: EventRange, without refused: [Int64], isOne: Bool, _ work: Work
   ) async throws -> ApplyError? {
     do {
       return try await retrying(
-        work.chunk, triesMaxBesideWriter: isOne ? Self.triesMaxBesideWriter : 1
+        work.chunk, triesMaxWithConcurrentWriter: isOne ? Self.triesMaxWithConcurrentWriter : 1
       ) {
         try await connection.withTransaction { transaction -> ApplyError? in
+          let batch = batch(work, transaction)
+          try await batch.lockTables()
           try await ledger.leaveOut(refused, of: work.chunk, on: transaction)
-          try await ledger.stand(work.chunk, after: range.after, on: transaction)
-          try await batch(work, transaction).apply(range)
+          try await ledger.setPosition(work.chunk, after: range.after, on: transaction)
+          try await batch.apply(range)
           throw RolledBack()
         }
       }

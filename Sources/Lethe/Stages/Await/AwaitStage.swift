@@ -1,9 +1,10 @@
 public import ComplianceAPI
+import CrashPoints
 public import Ledger
 public import Logging
 import Vocabulary
 
-/// Job → complete job: requests a job's status until the job is complete, as often as the API's docs allow.
+/// Job → complete job: requests a job's status at the intervals of the settings, until the job is complete.
 public struct AwaitStage: Sendable {
   private let ledger: ChunkLedger
   private let client: ComplianceClient
@@ -56,12 +57,12 @@ public struct AwaitStage: Sendable {
     while true {
       let job: APIJob
       do {
-        job = try await client.job(id: apiID)
+        job = try await CrashStep.getCallByAwait.around { try await client.job(id: apiID) }
       } catch let error as APIError where error.kind == .notFound {
         return try await failed(
           attempt, of: chunk, why: "the API does not have job \(apiID) any more")
       } catch let error as APIError where error.kind == .jobRefused {
-        _ = try await cancelled(apiID)
+        _ = try await cancel(apiID)
         return try await failed(
           attempt, of: chunk, why: "the API does not report on job \(apiID): \(error.message)")
       }
@@ -70,7 +71,7 @@ public struct AwaitStage: Sendable {
         try await ledger.statusSeen(job.status, of: attempt)
         logger.info(
           "\(chunk.label): job \(apiID) is \(job.status)",
-          metadata: ["stage": "await", "chunk": "\(chunk.id)", "job": "\(apiID)"])
+          metadata: chunk.metadata("await", job: apiID))
       }
       switch job.status {
       case .complete:
@@ -81,9 +82,9 @@ public struct AwaitStage: Sendable {
         return try await failed(attempt, of: chunk, why: "job \(apiID) is \(job.status)\(reason)")
       case .created, .inProgress, .unrecognized:
         guard try await isOverdue(attempt) else { break }
-        // A job that cannot be cancelled has ended, and the next status shows this. If it does not, the two
-        // calls contradict each other, and the attempt ends here. Otherwise this loop would never end.
-        guard try await cancelled(apiID) || couldNotBeCancelled else {
+        // A job that cannot be cancelled has ended, and the next status should show this. If the status does not show
+        // it, the two calls contradict each other, and the attempt ends here. Otherwise this loop would never end.
+        guard try await cancel(apiID) || couldNotBeCancelled else {
           couldNotBeCancelled = true
           break
         }
@@ -97,9 +98,9 @@ public struct AwaitStage: Sendable {
   }
 
   /// - Returns: false if the job has already ended. Its status has to be requested again.
-  private func cancelled(_ apiID: String) async throws -> Bool {
+  private func cancel(_ apiID: String) async throws -> Bool {
     do {
-      try await client.cancelJob(id: apiID)
+      try await CrashStep.cancelCallByAwait.around { try await client.cancelJob(id: apiID) }
       return true
     } catch let error as APIError where error.kind == .conflict {
       return false
@@ -115,11 +116,9 @@ public struct AwaitStage: Sendable {
   }
 
   private func failed(_ attempt: Attempt, of chunk: Chunk, why: String) async throws -> Outcome {
-    let hasAnother = try await ledger.jobFailed(
-      attempt, of: chunk, why: why, attemptsMax: settings.jobAttemptsMax)
-    logger.warning(
-      "\(chunk.label): attempt \(attempt.number) failed: \(why)",
-      metadata: ["stage": "await", "chunk": "\(chunk.id)"])
+    let hasAnother = try await ledger.attemptFailed(
+      attempt, of: chunk, why: why, attemptsMax: settings.jobAttemptsMax, stage: "await",
+      logger: logger)
     return hasAnother ? .attemptFailed : .failed
   }
 }

@@ -1,5 +1,6 @@
 import ChunkFiles
 public import ComplianceAPI
+import CrashPoints
 internal import Failures
 import Foundation
 public import Ledger
@@ -8,9 +9,10 @@ public import PostgreSQL
 import Results
 import SystemPackage
 import Vocabulary
+import WorkFiles
 
-/// Complete job → events: downloads a result, proves that it is complete, and writes its events to the ledger
-/// and the lines that cannot be acted on to the quarantine, in one transaction.
+/// Complete job → events: downloads a result and verifies that it is complete. Then one transaction writes its
+/// events to the ledger, and the lines that Lethe does not act on to the quarantine.
 public struct CollectStage: Sendable {
   private let connection: Connection
   private let ledger: ChunkLedger
@@ -19,16 +21,17 @@ public struct CollectStage: Sendable {
   private let jobAttemptsMax: Int
   private let logger: Logger
 
-  /// How often a job's result is downloaded before a new job is created.
+  /// The maximum number of downloads of a job's result before a new job is created.
   private static let downloadsMax = 3
-  /// The largest size of a result for each ID of the chunk. It is far more than a line needs, and prevents a
-  /// compressed result from filling the disk.
-  private static let bytesOfIDMax = 1024
-  private static let bytesBesideMax = 1 << 20
+  /// The largest size of a result, per ID of the chunk. A line needs far fewer bytes. The limit prevents a compressed
+  /// result from filling the disk.
+  private static let bytesPerIDMax = 1024
+  /// The bytes that a result may have in addition to `bytesPerIDMax` for each ID.
+  private static let extraBytesMax = 1 << 20
 
   public enum Outcome: Sendable, Equatable {
     case collected(events: Int, quarantined: Int)
-    /// The result is no longer available; the chunk has another attempt.
+    /// The attempt failed, for example because the job's result is no longer available. The chunk has another attempt.
     case attemptFailed
     /// The chunk failed. The ledger has the reason.
     case failed
@@ -58,8 +61,13 @@ public struct CollectStage: Sendable {
     do {
       // Without the chunk's IDs, it is unknown whether an event is about one of them.
       index = try ChunkIndex(verifying: chunk.file)
-    } catch let error as ChunkFileError {
-      return try await failed(attempt, of: chunk, why: error.description)
+    } catch let error as ChunkFileError where error.code == .lost {
+      // If the file was lost with its host, the chunk is not to blame.
+      let isOfLostHost =
+        chunk.fileHost.map { $0 != ledger.lease.host } ?? false
+        && !FileManager.default.fileExists(atPath: chunk.path)
+      return try await failed(
+        attempt, of: chunk, why: error.summary, isCounted: !isOfLostHost)
     }
     let (events, quarantined): (Int, Int)
     do {
@@ -74,34 +82,49 @@ public struct CollectStage: Sendable {
     try await ledger.refreshStatistics()
     logger.info(
       "\(chunk.label): \(events) events collected, \(quarantined) lines quarantined",
-      metadata: ["stage": "collect", "chunk": "\(chunk.id)", "job": "\(apiID)"])
+      metadata: chunk.metadata("collect", job: apiID))
     return .collected(events: events, quarantined: quarantined)
   }
 
-  /// Downloads the result and loads it into the ledger. Downloads it again, up to a limit, if the download is
-  /// not a result.
+  /// Downloads the result and loads it into the ledger. If the download is not a complete result, downloads it
+  /// again, up to a limit.
   /// - Returns: how many events and quarantined lines it has.
-  /// - Throws: `APIError` `.incompleteResult` or `.noResult` if all tries failed.
+  /// - Throws: `APIError` `.urlRefused`, `.incompleteResult` or `.noResult` if all tries failed; `ResultRefused`.
   private func result(
     of apiID: String, _ chunk: Chunk, _ attempt: Attempt, _ index: ChunkIndex
   ) async throws -> (events: Int, quarantined: Int) {
     let path = FilePath("\(chunk.path).\(ledger.lease.fileTag).result")
-    defer { unlink(path.string) }
+    defer { CrashStep.resultFileRemoved.around { _ = unlink(path.string) } }
     var url = try await downloadURL(of: apiID)
     for tries in 1... {
       do {
         return try await download(from: url, to: path, apiID, chunk, attempt, index)
       } catch let error as APIError where error.kind == .urlRefused && tries < Self.downloadsMax {
-        logger.warning("job \(apiID): \(error.message); requesting another URL")
+        logger.notice(
+          "\(chunk.label): job \(apiID): \(error.message); requesting another URL",
+          metadata: chunk.metadata("collect", job: apiID))
         url = try await downloadURL(of: apiID)
       } catch let error as APIError
         where [.incompleteResult, .noResult].contains(error.kind) && tries < Self.downloadsMax
       {
-        logger.warning("job \(apiID): \(error.message); downloading it again")
+        logger.notice(
+          "\(chunk.label): job \(apiID): \(error.message); downloading it again",
+          metadata: chunk.metadata("collect", job: apiID))
         try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: tries)))
       }
     }
     preconditionFailure("the loop above only ends by returning or throwing")
+  }
+
+  /// The paths to which earlier processes may have begun to download a result of the chunk.
+  private static func formerPaths(of chunk: Chunk, except path: FilePath) -> [FilePath] {
+    let own = FilePath(chunk.path)
+    guard let name = own.lastComponent?.string else { return [] }
+    let folder = own.removingLastComponent()
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.string)) ?? []
+    return names.filter { $0.hasPrefix(name + ".") }
+      .compactMap { ComplianceClient.pathOfInterruptedDownload(note: $0) }
+      .map { folder.appending($0) }.filter { $0 != path }
   }
 
   private func download(
@@ -109,43 +132,46 @@ public struct CollectStage: Sendable {
     _ index: ChunkIndex
   ) async throws -> (events: Int, quarantined: Int) {
     let download = try await client.download(
-      from: url, to: path, bytesMax: chunk.ids * Self.bytesOfIDMax + Self.bytesBesideMax,
-      job: apiID)
+      from: url, to: path, bytesMax: chunk.ids * Self.bytesPerIDMax + Self.extraBytesMax,
+      job: apiID, former: Self.formerPaths(of: chunk, except: path))
     func failure(_ kind: APIError.Kind, _ why: String) -> APIError {
       APIError(
         kind: kind, operation: "download of job \(apiID)", message: "\(why): \(download.summary)")
     }
-    guard try ResultLines.endsWhole(path: path.string) else {
+    guard
+      try WorkFileError.explaining(
+        .read, path, { try ResultLines.endsWithCompleteLine(path: path.string) })
+    else {
       throw failure(.incompleteResult, "the result ends in the middle of a line")
     }
     do {
       return try await load(
         path, of: chunk, attempt, index, bytes: download.bytes, sha256: download.sha256)
     } catch let error as NoResult {
-      throw failure(.noResult, "the download is not a result, \(error.why)")
+      throw failure(.noResult, "the download is not a result of the chunk: \(error.why)")
     }
   }
 
-  /// Loads a result that is proven complete into the ledger.
+  /// Loads a result into the ledger. The caller has verified that the result is complete.
   /// - Returns: how many events and quarantined lines it has.
   /// - Throws: `NoResult` or `ResultRefused` if it cannot be trusted. Then nothing of it is kept.
   func load(
     _ path: FilePath, of chunk: Chunk, _ attempt: Attempt, _ index: ChunkIndex, bytes: Int,
     sha256: [UInt8]
   ) async throws -> (events: Int, quarantined: Int) {
-    try await connection.withTransaction { transaction in
+    try await connection.withTransaction(recording: .resultCollected) { transaction in
       let load = ResultLoad(
         transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt, stored: stored)
-      let (lines, kept) = try await load.run(path: path, index: index)
+      let (lines, kept) = try await load.run(path: path, bytes: bytes, index: index)
       return try await ledger.resultCollected(
-        attempt, of: chunk, .init(bytes: bytes, lines: lines, kept: kept, sha256: sha256),
+        attempt, of: chunk, .init(bytes: bytes, lines: lines, quarantined: kept, sha256: sha256),
         on: transaction)
     }
   }
 
-  /// Requests a new signed URL each time, because it is never stored.
+  /// Requests the job's status again, because the signed URL in it is never stored.
   private func downloadURL(of apiID: String) async throws -> SignedURL {
-    let job = try await client.job(id: apiID)
+    let job = try await CrashStep.getCallByCollect.around { try await client.job(id: apiID) }
     guard job.status == .complete, let url = job.downloadURL else {
       throw APIError(
         kind: .notFound, operation: "download of job \(apiID)",
@@ -154,12 +180,12 @@ public struct CollectStage: Sendable {
     return url
   }
 
-  private func failed(_ attempt: Attempt, of chunk: Chunk, why: String) async throws -> Outcome {
-    let hasAnother = try await ledger.jobFailed(
-      attempt, of: chunk, why: why, attemptsMax: jobAttemptsMax)
-    logger.warning(
-      "\(chunk.label): attempt \(attempt.number) failed: \(why)",
-      metadata: ["stage": "collect", "chunk": "\(chunk.id)"])
+  private func failed(
+    _ attempt: Attempt, of chunk: Chunk, why: String, isCounted: Bool = true
+  ) async throws -> Outcome {
+    let hasAnother = try await ledger.attemptFailed(
+      attempt, of: chunk, why: why, attemptsMax: jobAttemptsMax, isCounted: isCounted,
+      stage: "collect", logger: logger)
     return hasAnother ? .attemptFailed : .failed
   }
 }

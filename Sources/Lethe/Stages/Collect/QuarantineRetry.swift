@@ -4,8 +4,8 @@ public import PostgreSQL
 import Results
 public import Vocabulary
 
-/// Quarantine → events: reads quarantined lines of an applied chunk again, because a newer version may
-/// support what an older version did not. The result itself and the chunk's file are already deleted.
+/// Quarantine → events: reads quarantined lines of an applied chunk again, because a newer version of Lethe may
+/// understand lines that an older version did not. The result itself and the chunk's file are already deleted.
 public struct QuarantineRetry: Sendable {
   private let connection: Connection
   private let ledger: ChunkLedger
@@ -23,16 +23,16 @@ public struct QuarantineRetry: Sendable {
   }
 
   /// Reads the lines. If at least one is now an event, moves the chunk back to `collected`. Otherwise only
-  /// records why not. All of this is done, or nothing.
+  /// records why no line is an event. All of this is one transaction.
   ///
   /// - Parameters:
-  ///   - selected: the lines that may be resolved. Nil for all. The others are read, too, because they may
-  ///     contradict one of these.
-  ///   - refused: the IDs of lines that stay unchanged.
+  ///   - selected: the lines that may be resolved. Nil for all. The other lines are read, too, because
+  ///     they may contradict a selected line.
+  ///   - refused: the IDs whose lines stay unchanged.
   ///   - reasons: the reasons for which the definition of the chunk's run has an action.
   ///   - stored: returns those of the given IDs for which the chunk's dataset has rows.
   public func retry(
-    _ chunk: Chunk, selected: Set<Int64>?, besides refused: Set<Int64> = [],
+    _ chunk: Chunk, selected: Set<Int64>?, excluding refused: Set<Int64> = [],
     reasons: Set<Reason>, stored: StoredIDs
   ) async throws -> Outcome {
     let jobID = try await ledger.collectedJob(of: chunk).id
@@ -40,6 +40,7 @@ public struct QuarantineRetry: Sendable {
       let lines = try await RereadLines(of: chunk, jobID: jobID, on: transaction)
       try await reread(chunk, selected, refused, reasons, into: lines, transaction)
       try await lines.markUnusable()
+      try await ledger.lockOlderAnswers(than: jobID, of: chunk, on: transaction)
       let events = try await lines.collect()
       guard events > 0 else { return Outcome(events: 0, superseded: 0) }
       let superseded = try await ledger.chunkReopened(
@@ -58,7 +59,7 @@ public struct QuarantineRetry: Sendable {
     let scanner = LineScanner(type: chunk.type)
     var after: Int64 = 0
     while true {
-      let lines = try await ledger.keptLines(of: chunk, after: after, on: transaction)
+      let lines = try await ledger.openLines(of: chunk, after: after, on: transaction)
       guard let last = lines.last else { return }
       after = last.quarantineID
       var rows = RereadLines.Rows()
@@ -68,7 +69,7 @@ public struct QuarantineRetry: Sendable {
         rows.append(
           line.quarantineID, isSelected: isSelected && !refused.contains(event.id), id: event.id,
           reason: event.reason, createdAt: event.createdAt, redactedAt: event.redactedAt,
-          isAnswered: reasons.contains(event.reason))
+          hasAction: reasons.contains(event.reason))
       }
       try await reread.add(rows)
     }

@@ -10,7 +10,8 @@ struct ExportQuery {
   private let id: IDExpression
   private let condition: String?
 
-  /// - Throws: `DefinitionError` if the table or column was dropped after the definition was checked.
+  /// - Throws: `DefinitionError` if the table or column was dropped, or the column got another type, after the
+  ///   definition was checked.
   init(_ dataset: Dataset, catalog: Catalog) throws {
     guard let table = catalog.table(dataset.table), let id = table.id(dataset.id),
       id.column.idKind != nil
@@ -37,7 +38,7 @@ struct ExportQuery {
     try await table.leftOut(of: id, where: condition, on: session)
   }
 
-  /// Selects those of the IDs that have a row. The dataset's `where` does not count here.
+  /// Selects those of the IDs that have a row in the table. The dataset's `where` is not used.
   func storedSQL(among ids: [Int64]) -> SQL {
     """
     SELECT lethe_asked.lethe_id FROM pg_catalog.unnest(\(ids)::bigint[]) AS lethe_asked (lethe_id)
@@ -48,7 +49,7 @@ struct ExportQuery {
 
   /// - Parameters:
   ///   - after: the lower limit. This ID is not included.
-  ///   - through: the upper limit. This ID is included. IDs have at most 63 bits.
+  ///   - through: the upper limit. This ID is included.
   func sql(after: Int64, through: Int64 = .max) -> SQL {
     let key: SQL = id.kind == .text ? "key" : id.column.sql
     return "COPY (\(selection(after: after, through: through)) ORDER BY \(key)) TO STDOUT"
@@ -56,7 +57,7 @@ struct ExportQuery {
 
   /// The dataset's `where` as a further condition.
   private var rows: SQL {
-    // The operator's SQL may end with a comment. The line break ends the comment.
+    // The operator's SQL may end with a comment. The line break ends it, so that the parenthesis is not in it.
     condition.map { " AND (\(trusted: $0)\n)" } ?? ""
   }
 
@@ -78,8 +79,8 @@ struct ExportQuery {
         WHERE \(range(column)) AND \(column) = trunc(\(column))\(rows)
         """
     case .text:
-      // Text sorts by characters, so the values are sorted as numbers here. CASE prevents a cast of text that
-      // is not a number. Such a cast would fail.
+      // The column sorts its values as text, but the chunks need the order of the numbers. CASE prevents a cast of
+      // text that is not a number, because such a cast fails.
       return """
         SELECT key FROM (
           SELECT CASE WHEN \(IDKind.isNumber(id.sql())) THEN (\(id.sql()))::numeric END AS key

@@ -78,20 +78,25 @@ public struct ExportStage: Sendable {
     logger.info("\(dataset.name): exported")
   }
 
-  /// Counts the rows that would be left out, before a job is created.
+  /// Counts the rows that would be left out, before anything is exported.
+  /// - Returns: whether there are too many of them.
   private func isStopped(_ dataset: Dataset, _ query: ExportQuery) async throws -> Bool {
     let leftOut = try await query.leftOut(on: connection)
     let why = leftOut.reasonToStop(percentMax: skippedPercentMax)
     try await ledger.leftOutCounted(leftOut, of: dataset.name, stopping: why)
     if let why {
-      logger.error("\(dataset.name) is not exported: \(why)")
+      logger.error(
+        """
+        \(dataset.name) is not exported: \(why)
+          remedy: run lethe check to see what to do; or raise max_skipped_percent, if some rows have usable IDs
+        """, metadata: ledger.metadata(dataset.name))
     } else if leftOut.rows > 0 {
       logger.warning(
         """
         \(dataset.name): \(leftOut.rows) of \(leftOut.rowsOfDataset) rows are left out, and the API is not asked about them: \
-        \(leftOut.words)
+        \(leftOut.summary)
           remedy: run lethe check to see what to do
-        """)
+        """, metadata: ledger.metadata(dataset.name))
     }
     return why != nil
   }
@@ -100,8 +105,8 @@ public struct ExportStage: Sendable {
   public struct Plan: Sendable, Equatable {
     public let ids: Int
     public let bytes: Int
-    /// The estimated number of chunks. The export may create one more, because the exact limits are not known
-    /// before.
+    /// The estimated number of chunks. The export can create more, because each chunk ends at the limit that it
+    /// reaches first: IDs or bytes.
     public let chunks: Int
     public let leftOut: LeftOutRows
   }
@@ -120,8 +125,8 @@ public struct ExportStage: Sendable {
       leftOut: try await query.leftOut(on: session))
   }
 
-  /// Returns a function that finds the IDs that have rows in the dataset's table. The dataset's `where` does
-  /// not count here.
+  /// Returns a function that finds those of the given IDs that have rows in the dataset's table. The dataset's `where`
+  /// is not used.
   public static func stored(in dataset: Dataset, catalog: Catalog) -> StoredIDs {
     { ids, transaction in
       try await transaction.query(
@@ -130,19 +135,20 @@ public struct ExportStage: Sendable {
     }
   }
 
+  /// The result of writing a chunk's file again.
   public enum Rewrite: Sendable {
     case file(ChunkFile)
-    /// The key range now has no rows.
+    /// The key range now has no IDs.
     case empty
-    /// The key range now has more rows than a chunk may have.
+    /// The key range now has more bytes than a chunk may have.
     case tooLarge
   }
 
   /// Writes the file of a chunk again, from the rows that are now in its key range.
   public func rewriteFile(of chunk: Chunk, dataset: Dataset) async throws -> Rewrite {
-    // The file has its own name, because an export at the same time may write files with the other names.
+    // The file has its own name, because an export at the same time may write files with the usual names.
     var cutter = try ChunkCutter(
-      directory: workDirectory, prefix: "\(dataset.name)-again-\(chunk.id)",
+      directory: workDirectory, prefix: "\(dataset.name)-\(ledger.lease.fileTag)-again-\(chunk.id)",
       limits: ChunkLimits(ids: .max, bytes: dataset.chunkBytesMax), firstNumber: chunk.number)
     let query = try ExportQuery(dataset, catalog: catalog)
     do {

@@ -1,5 +1,6 @@
 import ChunkFiles
 public import ComplianceAPI
+import CrashPoints
 internal import Failures
 import Foundation
 public import Ledger
@@ -7,11 +8,12 @@ public import Logging
 import PostgreSQL
 import SystemPackage
 import Vocabulary
+import WorkFiles
 
 /// Chunk → job: creates a job for a chunk and uploads the chunk's file.
 ///
-/// The intent is recorded in the ledger before the API is called, and the job's name contains the chunk. So
-/// an interrupted creation is resolved: the job is found in the list of jobs and adopted.
+/// The intent is recorded in the ledger before the API is called, and the job's name contains the chunk's ID. So,
+/// after an interrupted creation, the job is found in the list of jobs by its name and adopted.
 public struct SubmitStage: Sendable {
   private let ledger: ChunkLedger
   private let client: ComplianceClient
@@ -19,22 +21,25 @@ public struct SubmitStage: Sendable {
   private let lease: any LeaseStatus
   private let logger: Logger
 
-  /// How often a creation without a response is repeated before the chunk is left for a later run.
+  /// The maximum number of tries of a creation that gets no usable response. Then the chunk is left for a later run.
   private static let creationTriesMax = 6
-  /// How often a creation is repeated if the slot is taken, but no live job is in the list. After that, the
-  /// stage waits for the slot as it waits for any other job.
-  private static let hiddenHolderTriesMax = 2
-  /// The largest difference that is accepted between two of the API's times for the same moment.
-  private static let clockSecondsMax = 300.0
+  /// The maximum number of tries of a creation if the slot is taken, but no active job is in the list of jobs. After
+  /// that, `submit` returns `.slotTaken`, and the slot is waited for as if an active job were listed.
+  private static let unlistedJobTriesMax = 2
+  /// The maximum number of fresh URLs of the same job with which an upload continues.
+  private static let freshURLsMax = 2
+  /// The tolerance when a job's creation time is checked for plausibility.
+  private static let clockToleranceSeconds = 300.0
 
   public enum Outcome: Sendable, Equatable {
     /// The chunk's file is uploaded.
     case uploaded
-    /// The job with this ID and name holds the type's slot. Nothing was changed.
+    /// A job that does not belong to the chunk holds the type's slot. The text names the job.
     case slotTaken(by: String)
-    /// The job ended without a result. The chunk has another attempt.
+    /// The attempt failed. The chunk has another attempt.
     case attemptFailed
-    /// The host refused the chunk as too large. It was cut into two chunks.
+    /// The chunk was cut into two chunks, because the host has refused it, or a chunk of about the same size or
+    /// smaller, as too large.
     case cut
     /// The chunk's file is lost. It has to be written again first.
     case fileLost(String)
@@ -57,7 +62,7 @@ public struct SubmitStage: Sendable {
   public func submit(_ chunk: Chunk) async throws -> Outcome {
     do {
       _ = try ChunkIndex(verifying: chunk.file)
-    } catch let error as ChunkFileError {
+    } catch let error as ChunkFileError where error.code == .lost {
       return try await fileLost(chunk, error)
     }
     let attempt: Attempt
@@ -65,7 +70,7 @@ public struct SubmitStage: Sendable {
     if let known = try await ledger.liveAttempt(at: chunk), let apiID = known.apiID {
       attempt = known
       do {
-        job = try await client.job(id: apiID)
+        job = try await CrashStep.getCallBySubmit.around { try await client.job(id: apiID) }
       } catch let error as APIError where error.kind == .notFound {
         return try await failed(known, of: chunk, why: "the API does not have the job any more")
       } catch let error as APIError where error.kind == .jobRefused {
@@ -74,13 +79,13 @@ public struct SubmitStage: Sendable {
       logger.notice("\(chunk.label): job \(apiID) is \(job.status); continuing with it")
     } else {
       if try await ledger.liveAttempt(at: chunk) == nil,
-        let outcome = try await cutBefore(chunk)
+        let outcome = try await cutBeforeUpload(chunk)
       {
         return outcome
       }
       switch try await create(for: chunk) {
       case .job(let created, let itsAttempt): (job, attempt) = (created, itsAttempt)
-      case .slotTaken(let holder): return .slotTaken(by: holder)
+      case .slotTaken(let activeJob): return .slotTaken(by: activeJob)
       case .none(let attempt, let why):
         let outcome = try await failed(attempt, of: chunk, why: why)
         // The caller creates the next job immediately. Without this pause, a faulty API would be called in a
@@ -97,7 +102,7 @@ public struct SubmitStage: Sendable {
     guard let attempt = try await ledger.liveAttempt(at: chunk), let apiID = attempt.apiID else {
       return .fileLost(error.message)
     }
-    return try await cancel(apiID, attempt, of: chunk, why: error.description)
+    return try await cancel(apiID, attempt, of: chunk, why: error.summary)
   }
 
   private var orphans: OrphanedJobs {
@@ -109,14 +114,14 @@ public struct SubmitStage: Sendable {
   private enum Creation {
     case job(APIJob, Attempt)
     case slotTaken(String)
-    /// No usable job, and the cause.
+    /// There is no usable job. The text is the cause.
     case none(Attempt, String)
   }
 
   private func create(for chunk: Chunk) async throws -> Creation {
     let attempt: Attempt
-    if let cutOff = try await ledger.liveAttempt(at: chunk) {
-      attempt = cutOff
+    if let interrupted = try await ledger.liveAttempt(at: chunk) {
+      attempt = interrupted
       if let job = try await find(attempt, of: chunk) {
         return try await adopt(job, attempt, chunk)
       }
@@ -125,10 +130,12 @@ public struct SubmitStage: Sendable {
     }
     for tries in 1... {
       do {
-        let job = try await client.createJob(type: chunk.type, name: attempt.name)
+        let job = try await CrashStep.createCall.around {
+          try await client.createJob(type: chunk.type, name: attempt.name)
+        }
         logger.info(
           "\(chunk.label): job \(job.id) created",
-          metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
+          metadata: chunk.metadata("submit", job: job.id))
         if let why = Self.whyNotOurs(job, chunk) {
           return try await leave(job, attempt, chunk, why)
         }
@@ -139,43 +146,49 @@ public struct SubmitStage: Sendable {
           throw error
         } catch let error as PostgreSQLError where error.isLossOfSession {
           // A process that takes over terminates the sessions of this one.
-          if await lease.isLostByNow() {
+          if await lease.checkIsLost() {
             await orphans.undo(attempt.name, job.id, for: chunk, lease)
           }
           throw error
         }
       } catch let error as CancellationError {
-        if await lease.isLostByNow() { await orphans.undo(attempt.name, nil, for: chunk, lease) }
+        if await lease.checkIsLost() { await orphans.undo(attempt.name, nil, for: chunk, lease) }
         throw error
-      } catch let error as KnownJobID {
+      } catch let error as DuplicateJobID {
         return try await withoutUsableResponse(attempt, chunk, why: error.why)
       } catch let error as APIError where error.kind == .jobRefused {
         return try await withoutUsableResponse(attempt, chunk, why: error.message)
       } catch let error as APIError where error.kind == .temporary {
-        // Without a response, it is unknown whether the job was created.
+        // Without a usable response, it is unknown whether the job was created. The API may still be creating it, so
+        // the search comes directly before the next creation.
+        logger.notice(
+          """
+          \(chunk.label): \(error.operation): \(error.message); the job might have been created, searching for it
+          """)
+        try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: tries)))
         if let job = try await find(attempt, of: chunk) {
           return try await adopt(job, attempt, chunk)
         }
         guard tries < Self.creationTriesMax else { throw error }
-        logger.notice("\(chunk.label): \(error.operation) got no response; retrying")
-        try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: tries)))
       } catch let error as APIError where error.kind == .conflict {
-        let jobs = try await client.jobs(type: chunk.type)
+        let jobs = try await CrashStep.listCallOfSlot.around {
+          try await client.jobs(type: chunk.type)
+        }
         if let job = jobs.first(where: { $0.name == attempt.name }) {
           return try await adopt(job, attempt, chunk)
         }
         if tries < Self.creationTriesMax, try await orphans.cancel(among: jobs, for: chunk) {
           continue
         }
-        guard let holder = jobs.first(where: { $0.status.isActive }) else {
-          guard tries < Self.hiddenHolderTriesMax else {
-            return .slotTaken("a job that the listing does not show")
+        guard let activeJob = jobs.first(where: { $0.status.isActive }) else {
+          guard tries < Self.unlistedJobTriesMax else {
+            return .slotTaken("a job that is not in the API's list of jobs")
           }
           // The job that held the slot ended between the two calls, or the list of jobs is not up to date.
           try await Task.sleep(for: .seconds(client.retryDelaySeconds(after: tries)))
           continue
         }
-        return .slotTaken("job \(holder.id)\(holder.name.map { " (\($0))" } ?? "")")
+        return .slotTaken("job \(activeJob.id)\(activeJob.name.map { " (\($0))" } ?? "")")
       }
     }
     preconditionFailure("the loop above only ends by returning or throwing")
@@ -185,15 +198,17 @@ public struct SubmitStage: Sendable {
   private func withoutUsableResponse(
     _ attempt: Attempt, _ chunk: Chunk, why: String
   ) async throws -> Creation {
-    logger.warning("\(chunk.label): \(why)")
+    logger.notice(
+      "\(chunk.label): \(why); searching for the job",
+      metadata: chunk.metadata("submit", job: attempt.name))
     guard let job = try await find(attempt, of: chunk) else { return .none(attempt, why) }
     return try await adopt(job, attempt, chunk)
   }
 
-  /// Checks that a job can be the chunk's. Lethe uploads only after the ledger has the job's ID. A job that
+  /// Checks that a job can belong to the chunk. Lethe uploads only after the ledger has the job's ID. A job that
   /// already has an upload is about other IDs. In its result, this chunk's IDs would be missing, and would
   /// count as clean.
-  /// - Returns: why the job is not the chunk's. Nil if it may be.
+  /// - Returns: why the job does not belong to the chunk. Nil if it may belong to it.
   private static func whyNotOurs(_ job: APIJob, _ chunk: Chunk) -> String? {
     if let type = job.type, type != chunk.type {
       return
@@ -209,9 +224,8 @@ public struct SubmitStage: Sendable {
   private func leave(
     _ job: APIJob, _ attempt: Attempt, _ chunk: Chunk, _ why: String
   ) async throws -> Creation {
-    logger.warning("\(chunk.label): \(why)")
     // A job with another name may belong to another program, so it is not cancelled.
-    if job.name == attempt.name { try await free(job.id, chunk) }
+    if job.name == attempt.name { try await cancelJobToFreeSlot(job.id, chunk) }
     return .none(attempt, why)
   }
 
@@ -231,19 +245,19 @@ public struct SubmitStage: Sendable {
     guard let time = job.createdAt else { return nil }
     let ageSeconds = (await client.now).timeIntervalSince1970 - time.secondsSince1970
     let ageSecondsMax = try await ledger.secondsSinceIntent(attempt)
-    if (-Self.clockSecondsMax...ageSecondsMax + Self.clockSecondsMax).contains(ageSeconds) {
-      return time
-    }
+    let tolerance = Self.clockToleranceSeconds
+    if (-tolerance...ageSecondsMax + tolerance).contains(ageSeconds) { return time }
     logger.warning(
       """
       \(chunk.label): the API's creation time of job \(job.id) is \(Int(abs(ageSeconds))) s \
       \(ageSeconds < 0 ? "in the future" : "ago"), which is impossible; the current time is used
-      """)
+      """, metadata: chunk.metadata("submit", job: job.id))
     return nil
   }
 
   private func find(_ attempt: Attempt, of chunk: Chunk) async throws -> APIJob? {
-    try await client.jobs(type: chunk.type).first { $0.name == attempt.name }
+    try await CrashStep.listCallByName.around { try await client.jobs(type: chunk.type) }
+      .first { $0.name == attempt.name }
   }
 
   private func adopt(_ job: APIJob, _ attempt: Attempt, _ chunk: Chunk) async throws -> Creation {
@@ -251,25 +265,26 @@ public struct SubmitStage: Sendable {
     let itsAttempt: Attempt
     do {
       itsAttempt = try await recorded(job, attempt, chunk)
-    } catch let error as KnownJobID {
+    } catch let error as DuplicateJobID {
       return .none(attempt, error.why)
     }
     logger.notice(
       "\(chunk.label): job \(job.id) was created before and is adopted",
-      metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
+      metadata: chunk.metadata("submit", job: job.id))
     return .job(job, itsAttempt)
   }
 
   // MARK: Uploading
 
+  /// - Parameter freshURLs: how many fresh upload URLs the job has had since this process began its upload.
   private func upload(
-    _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob
+    _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob, freshURLs: Int = 0
   ) async throws -> Outcome {
     switch job.status {
     case .created: break
     case .inProgress, .complete:
-      // An earlier process uploaded the file and ended before it recorded that.
-      try await ledger.uploadRecorded(attempt, of: chunk)
+      // An earlier process uploaded the file and ended before it recorded the upload.
+      try await ledger.fileUploaded(attempt, of: chunk)
       return .uploaded
     case .failed, .expired:
       return try await failed(
@@ -284,33 +299,38 @@ public struct SubmitStage: Sendable {
     if let expiry = job.uploadExpiresAt,
       expiry.secondsSince1970 < (await client.now).timeIntervalSince1970
     {
-      return try await cancel(job.id, attempt, of: chunk, why: "its upload URL has expired")
+      return try await cancel(job.id, attempt, of: chunk, why: "the job's upload URL has expired")
     }
     do {
-      try await client.upload(
-        file: FilePath(chunk.path), bytes: chunk.bytes, to: url, job: job.id)
+      try await CrashStep.uploadCall.around {
+        try await client.upload(
+          file: FilePath(chunk.path), bytes: chunk.bytes, to: url, job: job.id)
+      }
     } catch let error as APIError {
-      return try await uploadFailed(error, chunk, attempt, job)
+      return try await uploadFailed(error, chunk, attempt, job, freshURLs: freshURLs)
+    } catch let error as WorkFileError where error.isOfLostFile {
+      return try await cancel(job.id, attempt, of: chunk, why: error.summary)
     }
-    try await ledger.uploadRecorded(attempt, of: chunk)
+    try await ledger.fileUploaded(attempt, of: chunk)
     logger.info(
       "\(chunk.label): \(chunk.bytes) bytes uploaded to job \(job.id)",
-      metadata: ["stage": "submit", "chunk": "\(chunk.id)", "job": "\(job.id)"])
+      metadata: chunk.metadata("submit", job: job.id))
     return .uploaded
   }
 
   /// Handles a failed upload. The response to an upload can be lost. The job's status shows whether the
   /// upload arrived.
   private func uploadFailed(
-    _ error: APIError, _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob
+    _ error: APIError, _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob, freshURLs: Int
   ) async throws -> Outcome {
     switch error.kind {
-    case .hostNotAllowed, .localFile, .credentials, .creditsDepleted, .capped, .misdirected,
-      .proxyRefused, .proxyMistaken, .certificateWanted, .untrusted,
+    case .hostNotAllowed, .credentials, .creditsDepleted, .capped, .redirected,
+      .proxyRefused, .wrongProxyProtocol, .clientCertificateRequired, .untrusted, .unknownHost,
       .incompleteResult, .noResult:
       throw error
-    // The host has stored something else, so the job's result would not be about the sent IDs.
-    case .unproven: return try await cancel(job.id, attempt, of: chunk, why: error.message)
+    // The host has stored other bytes, or does not confirm what it stored. So the job's result might not be about the
+    // sent IDs.
+    case .unconfirmed: return try await cancel(job.id, attempt, of: chunk, why: error.message)
     case .tooLarge: return try await cut(chunk, attempt, job, error)
     case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .rateLimited,
       .temporary:
@@ -318,13 +338,22 @@ public struct SubmitStage: Sendable {
     }
     let status: JobStatus
     do {
-      status = try await client.job(id: job.id).status
+      let current = try await CrashStep.getCallAfterUpload.around {
+        try await client.job(id: job.id)
+      }
+      if error.kind == .urlRefused, freshURLs < Self.freshURLsMax, current.status == .created,
+        let url = current.uploadURL, url.exposed != job.uploadURL?.exposed
+      {
+        logger.notice("\(chunk.label): \(error.message); job \(job.id) has a fresh upload URL")
+        return try await upload(chunk, attempt, current, freshURLs: freshURLs + 1)
+      }
+      status = current.status
     } catch let later as APIError where [.notFound, .jobRefused].contains(later.kind) {
       status = later.kind == .notFound ? .expired : .unrecognized("refused")
     }
     switch status {
     case .inProgress, .complete:
-      try await ledger.uploadRecorded(attempt, of: chunk)
+      try await ledger.fileUploaded(attempt, of: chunk)
       return .uploaded
     case .created where error.kind == .temporary || error.kind == .rateLimited: throw error
     case .created, .unrecognized:
@@ -335,14 +364,14 @@ public struct SubmitStage: Sendable {
 
   // MARK: Too large
 
-  /// Replaces a chunk that the host has refused as too large by its two halves.
+  /// Replaces a chunk with its two halves, after the host has refused the chunk as too large.
   private func cut(
     _ chunk: Chunk, _ attempt: Attempt, _ job: APIJob, _ error: APIError
   ) async throws -> Outcome {
-    try await free(job.id, chunk)
+    try await cancelJobToFreeSlot(job.id, chunk)
     try await ledger.sizeRefused(attempt, of: chunk)
     let cutHistory = try await ledger.cutHistory(of: chunk)
-    guard cutHistory.mayHelp(chunk) else {
+    guard cutHistory.cutMayHelp(chunk) else {
       try await ledger.chunkFailed(
         chunk, why: error.summary, isRetryable: false)
       return .failed
@@ -356,33 +385,35 @@ public struct SubmitStage: Sendable {
       """
       \(chunk.label): \(chunk.bytes) bytes are too many for the host, so the chunk is cut in two
         remedy: reduce the dataset's chunk.bytes
-      """, metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
+      """, metadata: chunk.metadata("submit"))
     return .cut
   }
 
-  /// Cuts a chunk before it has a job, if the host has refused a chunk in this run that was not larger. Each
-  /// refusal uses a job. If the API cannot cancel jobs, the slot is taken until the URL expires. The next run
-  /// tries the whole size again.
-  private func cutBefore(_ chunk: Chunk) async throws -> Outcome? {
+  /// Cuts a chunk before it has a job, if in this run the host has refused a chunk of about the same size or smaller as
+  /// too large. Each refusal uses a job. If the API cannot cancel jobs, the slot is taken until the URL expires. The
+  /// next run tries the full size again.
+  private func cutBeforeUpload(_ chunk: Chunk) async throws -> Outcome? {
     let cutHistory = try await ledger.cutHistory(of: chunk)
     guard let refused = cutHistory.refusedBytes, cutHistory.isTooLarge(chunk),
-      cutHistory.mayHelp(chunk)
+      cutHistory.cutMayHelp(chunk)
     else { return nil }
     try await cut(chunk, after: nil, cutHistory, why: "")
     logger.notice(
       "\(chunk.label): cut in two before the upload: it has \(chunk.bytes) bytes, and the host has refused \(refused)",
-      metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
+      metadata: chunk.metadata("submit"))
     return .cut
   }
 
   private func cut(
     _ chunk: Chunk, after attempt: Attempt?, _ cutHistory: ChunkLedger.CutHistory, why: String
   ) async throws {
-    let parts = try chunk.file.halves(
-      named: "\(chunk.dataset)-\(ledger.lease.fileTag)-part-\(chunk.id)-\(cutHistory.cuts + 1)")
+    let parts = try CrashStep.chunkFilesCut.around {
+      try chunk.file.halves(
+        named: "\(chunk.dataset)-\(ledger.lease.fileTag)-part-\(chunk.id)-\(cutHistory.cuts + 1)")
+    }
     try await ledger.chunkCut(
       chunk, after: attempt, why: "\(why); the chunk was cut in two", into: parts)
-    unlink(chunk.path)
+    CrashStep.cutFileRemoved.around { _ = unlink(chunk.path) }
   }
 
   // MARK: The end of an attempt
@@ -391,37 +422,34 @@ public struct SubmitStage: Sendable {
   private func cancel(
     _ apiID: String, _ attempt: Attempt, of chunk: Chunk, why: String
   ) async throws -> Outcome {
-    try await free(apiID, chunk)
+    try await cancelJobToFreeSlot(apiID, chunk)
     return try await failed(attempt, of: chunk, why: why)
   }
 
-  private func free(_ apiID: String, _ chunk: Chunk) async throws {
+  private func cancelJobToFreeSlot(_ apiID: String, _ chunk: Chunk) async throws {
     do {
-      try await client.cancelJob(id: apiID)
+      try await CrashStep.cancelCallBySubmit.around { try await client.cancelJob(id: apiID) }
     } catch let error as APIError
       where [.notFound, .conflict, .jobRefused].contains(error.kind)
     {
-      logger.notice("\(chunk.label): job \(apiID) does not have to be cancelled: \(error.message)")
+      logger.notice("\(chunk.label): job \(apiID) was not cancelled: \(error.message)")
     }
   }
 
   private func failed(
     _ attempt: Attempt, of chunk: Chunk, why: String
   ) async throws -> Outcome {
-    let hasAnother = try await ledger.jobFailed(
-      attempt, of: chunk, why: why, attemptsMax: jobAttemptsMax)
-    logger.warning(
-      "\(chunk.label): attempt \(attempt.number) failed: \(why)",
-      metadata: ["stage": "submit", "chunk": "\(chunk.id)"])
+    let hasAnother = try await ledger.attemptFailed(
+      attempt, of: chunk, why: why, attemptsMax: jobAttemptsMax, stage: "submit", logger: logger)
     return hasAnother ? .attemptFailed : .failed
   }
 }
 
-extension KnownJobID {
+extension DuplicateJobID {
   fileprivate var why: String {
     """
-    the API responds with job \(apiID), an ID that it has used before\(formerName.map { " (for \($0))" } ?? ""): \
-    the job counts as not created
+    the API responds with job \(apiID), an ID that it has used before\(formerName.map { " (for \($0))" } ?? ""), \
+    so the job counts as not created
     """
   }
 }

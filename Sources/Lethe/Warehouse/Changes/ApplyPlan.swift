@@ -1,10 +1,10 @@
 package import Definitions
 import Vocabulary
 
-/// All changes that the events of a dataset can cause, in order. `lethe check` examines the plan, limits are counted
-/// with it, `lethe plan` shows it, and apply runs it.
+/// All changes that the events of a dataset can cause, in order. `lethe check` examines the plan, the limits use it to
+/// count rows, `lethe plan` shows it, and apply runs it.
 ///
-/// The plan depends only on the definition and the catalog. It is created once for each chunk.
+/// The plan depends only on the definition and the catalog. Apply creates it once for each chunk.
 package struct ApplyPlan: Sendable {
   package let pipeline: String
   package let dataset: Dataset
@@ -15,8 +15,8 @@ package struct ApplyPlan: Sendable {
   package let children: [Change]
   /// The changes of the dataset's own table.
   package let own: [Change]
-  /// The paths from protected IDs to rows, for all datasets. IDs that Lethe versions without holds recorded may still
-  /// keep rows hidden on these paths.
+  /// The paths from protected IDs to rows, for all datasets. IDs that a version of Lethe without holds has protected
+  /// may still hide rows on these paths.
   package let protections: [ProtectionPath]
 
   /// All changes, in order.
@@ -29,8 +29,8 @@ package struct ApplyPlan: Sendable {
       protections: ProtectionPath.all(of: definition, catalog: catalog), catalog: catalog)
   }
 
-  /// The plan without protections of other datasets, for checks: a mistake in one dataset must not hide the findings of
-  /// another dataset.
+  /// The plan without protections of other datasets, for checks. So a mistake in one dataset does not hide the findings
+  /// of another dataset.
   /// - Throws: `PlanError` if a table or a column of the dataset is missing.
   package init(checking dataset: Dataset, catalog: Catalog) throws {
     try self.init(dataset, pipeline: "", protections: [], catalog: catalog)
@@ -64,7 +64,7 @@ package struct ApplyPlan: Sendable {
     own = changes.filter(\.target.isOwn)
   }
 
-  /// One change for all the reasons that have the same action.
+  /// Groups the reasons that have the same action, because one change is enough for them.
   private static func grouped(
     _ actions: [Reason: Action]
   ) -> [(action: Action, reasons: [String])] {

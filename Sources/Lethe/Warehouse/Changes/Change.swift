@@ -5,12 +5,13 @@ internal import SQLText
 package struct Change: Sendable {
   package let target: TargetPath
   package let kind: any RowChange
-  /// The labels of `lethe.reason` that the change applies to. Empty for a restore, which uses `lethe_restored` instead.
+  /// The values of the enum type `lethe.reason` for which the change is made. Empty for a restore, which uses
+  /// `lethe_restored` instead.
   package let reasons: [String]
   /// For a restore: the paths on which rows of this table are protected. A row that another protected ID still
   /// matches stays unchanged.
   package var protections: [ProtectionPath] = []
-  /// How `lethe.hold` names the rows. Nil for a table without a key: its rows have no holds.
+  /// How `lethe.hold` identifies the rows. Nil for a table without a key, because its rows have no holds.
   package var holdKey: HoldKey? { HoldKey(target.table) }
   /// For a delete: the targets with rows that are found through the deleted rows and are deleted for the same reasons.
   package var dependents: [Dependent] = []
@@ -22,9 +23,9 @@ package struct Change: Sendable {
     package let id: IDExpression
   }
 
-  /// The label of `lethe.action`.
+  /// The action's value of the enum type `lethe.action`.
   package var action: String { kind.word }
-  /// The name in audit records.
+  /// The name of the change in audit records and messages, such as `delete shop.posts`.
   package var label: String { "\(action) \(target.table.name)" }
 
   package var isDelete: Bool { kind.operation == .delete }

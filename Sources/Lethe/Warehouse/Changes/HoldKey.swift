@@ -1,7 +1,7 @@
 internal import Definitions
 package import SQLText
 
-/// How the rows of a table are named in `lethe.hold`.
+/// How `lethe.hold` identifies the rows of a table.
 package struct HoldKey: Sendable {
   /// `lethe.hold.table_name`. Rows of a partition have the name of the partitioned table.
   package let table: String

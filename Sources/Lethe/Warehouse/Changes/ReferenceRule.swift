@@ -45,7 +45,7 @@ extension Change {
   fileprivate func follows(_ key: WarehouseTable.ForeignKey, before later: Change) -> Bool {
     // In a key of several columns, the other columns only reduce the matching rows. A period is left out, because it is
     // not compared for equality.
-    let compared = key.isOfPeriods ? key.columns.dropLast() : key.columns[...]
+    let compared = key.hasPeriod ? key.columns.dropLast() : key.columns[...]
     guard deletesRows(referringBy: key), let index = compared.firstIndex(of: target.match.name)
     else {
       return false
@@ -67,7 +67,7 @@ extension WarehouseTable.ForeignKey {
   /// The condition that a row `r` refers to a row `t`.
   package var equality: SQL {
     zip(columns, referencedColumns).enumerated().map { index, pair -> SQL in
-      let sign: SQL = isOfPeriods && index == columns.count - 1 ? "&&" : "="
+      let sign: SQL = hasPeriod && index == columns.count - 1 ? "&&" : "="
       return "r.\(identifier: pair.0) \(sign) t.\(identifier: pair.1)"
     }
     .joined(separator: " AND ")

@@ -1,7 +1,7 @@
 package import Definitions
 package import SQLText
 
-/// A row of a table in a statement.
+/// A table's row in the SQL text of a statement. The row's columns are written with the alias.
 package struct TableRow: RowSQL {
   package let table: WarehouseTable
   package let alias: SQL
@@ -32,12 +32,13 @@ package struct TableRow: RowSQL {
     return "\(name)\(text) \(comparison) \(self.value(value))\(text)"
   }
 
-  /// The expression to evaluate for each row; nil for a constant.
+  /// The expression that the statement evaluates for each row. Nil if the value is a constant.
   package func expression(of value: ColumnValue) -> ValueExpression? {
     table.columns[value.column].flatMap { ValueExpression(value.value, column: $0) }
   }
 
-  /// The cast fixes the placeholder's type. Without it, the two sides could infer different types.
+  /// The value with a cast to the column's type. Without the cast, PostgreSQL could infer another type for the
+  /// parameter.
   package func value(_ value: ColumnValue) -> SQL {
     let type = table.columns[value.column]?.typeSQL ?? "text"
     if let expression = expression(of: value) { return "\(expression.sql)::\(type)" }
@@ -49,8 +50,8 @@ package struct TableRow: RowSQL {
     .any(paths.map { "\(json)::jsonb #> \($0)::text[] IS NOT NULL" })
   }
 
-  /// Removes the paths that exist in the value. PostgreSQL raises an error for a path into a scalar, or for a key in an
-  /// array. So the empty path, which removes nothing, replaces each path that does not exist.
+  /// The JSON value without the paths. PostgreSQL's operator `#-` raises an error for a path into a scalar, or for a
+  /// key in an array. So each path that does not exist is replaced by the empty path, which removes nothing.
   package func cut(_ cut: JSONCut, of json: SQL) -> SQL {
     let type = table.columns[cut.column]?.typeSQL ?? "jsonb"
     let paths = cut.paths.map { path -> SQL in

@@ -116,9 +116,9 @@ package struct TargetPath: Sendable {
     return (from, conditions)
   }
 
-  /// The reverse of `join`: further `FROM` items and conditions that lead from a row `t` to the ID of the event that
-  /// matches the row, and that ID.
-  package var back: (from: SQL, conditions: [SQL], id: SQL) {
+  /// The reverse of `join`: finds the event of a row `t`. Contains further `FROM` items, conditions, and the event's ID
+  /// as SQL.
+  package var reverseJoin: (from: SQL, conditions: [SQL], id: SQL) {
     var from: SQL = ""
     var conditions: [SQL] = []
     var current = (id: match, alias: "t" as SQL)

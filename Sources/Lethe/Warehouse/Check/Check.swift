@@ -5,11 +5,11 @@ import Vocabulary
 /// A problem that a check has found in a definition or its database.
 public struct Finding: Sendable, Equatable {
   public enum Severity: String, Sendable {
-    /// The run cannot start.
+    /// A run cannot start, or would set chunks or events aside.
     case error
-    /// A run is possible, but may be slow or incomplete.
+    /// A run can start, but may be slow or incomplete.
     case warning
-    /// A part that could not be checked.
+    /// Something that could not be checked, or that the operator should know.
     case note
   }
 
@@ -66,8 +66,8 @@ extension Catalog {
         severity: .error, path: "datasets.\(dataset.name).where",
         message: "PostgreSQL refuses the condition: \(error.message)",
         remedy: error.state == .insufficientPrivilege
-          ? "GRANT SELECT on the tables that it reads, and USAGE on their schemas, to \(Identifier(role).quoted)"
-          : "correct the SQL; it is one condition on the rows of \(dataset.table)")
+          ? "GRANT SELECT on the tables that the condition reads, and USAGE on their schemas, to \(Identifier(role).quoted)"
+          : "correct the SQL: where must be one condition on the rows of \(dataset.table)")
     }
   }
 }
@@ -80,9 +80,10 @@ struct Checker {
   var idTimes: [CheckedIDTime] = []
   var statements: [CheckedStatement] = []
   var normalizedIDs: [CheckedID] = []
-  /// All privileges that the role needs, granted or not.
+  /// All privileges that the role needs, whether or not they are granted.
   var privileges: [Privilege] = []
-  /// Privileges on objects that the definition does not name: the tables of holds, and schemas of types.
+  /// Privileges on objects that the definition does not name: the partitioned tables that identify held rows, and the
+  /// schemas of column types.
   var unnamedPrivileges: [Privilege] = []
 
   init(catalog: Catalog) {
@@ -97,7 +98,7 @@ struct Checker {
       if table.visibleShare < 0.8 {
         warn(
           "\(path).table",
-          "only \(Int(table.visibleShare * 100)) % of \(dataset.table) is marked all-visible: its export will be slow",
+          "only \(Int(table.visibleShare * 100)) % of \(dataset.table) is marked all-visible, so its export will be slow",
           "VACUUM \(table.quoted)")
       }
     }
@@ -126,7 +127,7 @@ struct Checker {
       error("\(path).table", "there is no table \(name)", "create it, or correct its name")
       return nil
     }
-    guard table.kind.holdsRows else {
+    guard table.kind.hasChangeableRows else {
       error(
         "\(path).table", "\(name) is \(table.kind.reason)", "name the table that holds the rows")
       return nil
@@ -184,7 +185,7 @@ struct Checker {
     }
     guard !table.indexedColumns.contains(id.name) else { return }
     warn(
-      path, "no index of \(table.name) starts with \(id.name): each batch reads the whole table",
+      path, "no index of \(table.name) starts with \(id.name), so each batch reads the whole table",
       SQL("CREATE INDEX ON \(table.sql) (\(id.sql()))").description)
   }
 
@@ -235,7 +236,7 @@ struct Checker {
     }
     if !table.partitionColumns.contains(name) {
       warn(
-        path, "\(table.name) is not partitioned by \(name): id_time has no effect",
+        path, "\(table.name) is not partitioned by \(name), so id_time has no effect",
         "remove id_time")
     }
     if table.isReadable, let id = table.id(id), id.column.idKind != nil {
@@ -276,7 +277,7 @@ struct Checker {
     if table.rewritten.contains(privilege) {
       error(
         path, "a rule of \(table.name) rewrites \(privilege.rawValue)",
-        "drop the rule, or replace it with a trigger: Lethe cannot prove what a rule does with a change"
+        "drop the rule, or replace it with a trigger: Lethe cannot verify what a rule does with a change"
       )
     }
     let known = columns.compactMap { table.columns[$0] }
@@ -301,7 +302,8 @@ struct Checker {
       grant("\(privilege.rawValue)\(part)", on: table.quoted))
   }
 
-  /// Restores identify a partition's rows by the partitioned table, so the role needs privileges on that table.
+  /// Adds the privileges on the partitioned table of a partition. A restore updates a partition's rows through that
+  /// table.
   private mutating func needHoldTable(of table: WarehouseTable, setting values: [ColumnValue]) {
     let name = table.holdTable
     guard name != table.resolvedName, name.schema != nil else { return }
@@ -316,12 +318,12 @@ struct Checker {
 
   mutating func need(_ needed: [Privilege]) { privileges += needed }
 
-  func grant(_ words: String, on object: String) -> String {
-    "GRANT \(words) ON \(object) TO \(Identifier(catalog.role).quoted)"
+  func grant(_ privileges: String, on object: String) -> String {
+    "GRANT \(privileges) ON \(object) TO \(Identifier(catalog.role).quoted)"
   }
 
-  /// Reports row-level security that may hide rows. Hidden rows would be neither exported nor changed, without any
-  /// error.
+  /// Reports row-level security that may hide rows. Hidden rows would be neither exported nor changed, and no error
+  /// would show this.
   private mutating func checkRowSecurity(
     _ privilege: WarehouseTable.Privilege, on table: WarehouseTable, path: String
   ) {
@@ -354,7 +356,7 @@ extension WarehouseTable.Kind {
   var reason: String {
     switch self {
     case .view:
-      "a view: Lethe cannot prove what its rules or triggers do with a change"
+      "a view: Lethe cannot verify what its rules or triggers do with a change"
     case .materializedView: "a materialized view: its rows cannot be changed"
     case .foreignTable: "a foreign table: its changes do not commit together with the ledger"
     case .table, .partitioned, .other: "not a table"

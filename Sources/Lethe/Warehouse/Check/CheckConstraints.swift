@@ -4,7 +4,8 @@ import Vocabulary
 
 /// Finds CHECK constraints that the values of an action violate on every row.
 extension Catalog {
-  /// Only `lethe check` reports these constraints. A run applies what the table accepts, and sets the rest aside.
+  /// Only `lethe check` reports these constraints. A run applies the events that the table accepts, and sets the other
+  /// events aside.
   public func constraintFindings(
     of definition: Definition, on connection: Connection
   ) async throws -> [Finding] {
@@ -27,7 +28,9 @@ extension Catalog {
                 it is unknown whether the constraint \(constraint.name) of \(constraint.table) allows the values that \
                 the action sets: a function of the constraint changes data, so the constraint was not evaluated
                 """,
-              remedy: "check that it allows them; the rehearsal tests this if the table has a row"))
+              remedy: """
+                check that the constraint allows the values; the rehearsal tests this if the table has a row
+                """))
         }
         guard isBroken == true else { continue }
         // A row with such a value moves to another partition, so this partition's constraint does not count.
@@ -43,7 +46,7 @@ extension Catalog {
             message: """
               the constraint \(constraint.name) of \(constraint.table) forbids the values that the action sets: \
               \(constraint.condition)
-              """, remedy: "write values that it allows, or change the constraint"))
+              """, remedy: "set values that the constraint allows, or change the constraint"))
       }
     }
     return findings
@@ -95,7 +98,7 @@ extension Catalog {
   }
 
   /// Evaluates a constraint in a read-only transaction, because it may call functions of the operator.
-  /// - Returns: nil if a function tries to change data.
+  /// - Returns: whether the values violate the constraint. Nil if a function of the constraint tries to change data.
   func isBroken(
     _ condition: SQL, by values: [CheckedValue], on connection: Connection
   ) async throws -> Bool? {
@@ -109,10 +112,10 @@ extension Catalog {
           "SELECT (\(condition)) IS FALSE FROM (SELECT \(columns.joined(separator: ", "))) AS row"
         ).onlyRow(as: Bool.self)
       }
-    } catch let error as PostgreSQLError where error.state?.rawValue == "25006" {
+    } catch let error as PostgreSQLError where error.state == .readOnlyTransaction {
       return nil
     } catch let error as PostgreSQLError where !error.isTemporary {
-      // The constraint calls a function that the role may not call, or that needs the row.
+      // The constraint calls a function that the role may not call, or that fails without the row's other columns.
       return false
     }
   }

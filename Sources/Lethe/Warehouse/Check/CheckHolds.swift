@@ -15,13 +15,13 @@ extension Checker {
       let key = table.holdKey.map(\.name).joined(separator: ", ")
       error(
         path,
-        "protect sets \(table.name).\(column.name), which is part of the key (\(key)): a restore could not find the rows",
+        "protect sets \(table.name).\(column.name), which is part of the key (\(key)), so a restore could not find the rows",
         "set other columns, or write restore: none; then the rows stay hidden")
     }
     if ifWritten == .wait, let versionProblem = table.versionProblem {
       error(
         path,
-        "\(versionProblem.reason): Lethe cannot detect whether somebody else has written a hidden row",
+        "\(versionProblem.reason), so Lethe cannot detect whether somebody else has written a hidden row",
         "write restore: none, or write {if_written: ignore} in restore to restore such rows anyway"
       )
     }
@@ -31,7 +31,7 @@ extension Checker {
     if case .foreignPart(let part) = table.versionProblem {
       error(
         path,
-        "\(table.name) has no key that identifies the rows that protect hides: \(part) is a foreign table, and no key can cover it",
+        "\(table.name) has no key that identifies the rows that protect hides: \(part) is a foreign table, and no key includes its rows",
         "write restore: none; then the rows stay hidden. Or remove the foreign table from \(table.name)"
       )
     } else {

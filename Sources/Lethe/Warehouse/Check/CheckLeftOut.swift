@@ -2,7 +2,7 @@ public import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// An ID expression that differs from the plain column.
+/// A normalized ID column of a table. It needs an index over the ID expression, not over the column.
 struct CheckedID {
   let path: String
   let table: WarehouseTable
@@ -27,7 +27,7 @@ extension Catalog {
             severity: reason == nil ? .warning : .error, path: "\(path).id",
             message: "\(dataset.name): "
               + (reason
-                ?? "\(leftOut.rows) of \(leftOut.rowsOfDataset) rows are left out, so the API is not asked about them: \(leftOut.words)"),
+                ?? "\(leftOut.rows) of \(leftOut.rowsOfDataset) rows are left out, so the API is not asked about them: \(leftOut.summary)"),
             remedy: table.remedy(for: leftOut, of: id, key: "id")))
       }
       findings += try await targetFindings(dataset.targets, path: path, on: session)
@@ -45,13 +45,13 @@ extension Catalog {
       if match.kind == .text, !match.isNormalized {
         let all = try await table.leftOut(of: match, where: nil, on: session)
         let padded = LeftOutRows(
-          byCause: all.byCause.filter { $0.key.isMendedByDigits }, rowsOfDataset: all.rowsOfDataset)
+          byCause: all.byCause.filter { $0.key.isNormalizable }, rowsOfDataset: all.rowsOfDataset)
         if padded.rows > 0 {
           findings.append(
             Finding(
               severity: .warning, path: "\(path).match",
               message:
-                "no event reaches \(padded.rows) rows of \(target.table): \(padded.words) in \(match.name)",
+                "no event reaches \(padded.rows) rows of \(target.table): \(padded.summary) in \(match.name)",
               remedy: table.remedy(for: padded, of: match, key: "match")))
         }
       }
@@ -60,7 +60,7 @@ extension Catalog {
     return findings
   }
 
-  /// Warns if no index supports the ID expression: then each batch reads the whole table.
+  /// Warns if no index supports the ID expression, because each batch then reads the whole table.
   func indexFindings(
     _ normalized: [CheckedID], on session: some Session
   ) async throws -> [Finding] {
@@ -70,7 +70,7 @@ extension Catalog {
         Finding(
           severity: .warning, path: checked.path,
           message: """
-            no index of \(checked.table.name) has the normalized form of \(checked.id.name): each batch reads the \
+            no index of \(checked.table.name) has the normalized form of \(checked.id.name), so each batch reads the \
             whole table
             """,
           remedy: SQL("CREATE INDEX ON \(checked.table.sql) ((\(checked.id.sql())))").description))
@@ -78,7 +78,7 @@ extension Catalog {
     return findings
   }
 
-  /// Whether PostgreSQL can find an ID without reading the whole table.
+  /// Whether an index finds the rows of an ID.
   private func isIndexed(_ checked: CheckedID, on session: some Session) async throws -> Bool {
     let former = try await session.query(
       "SELECT pg_catalog.current_setting('enable_seqscan')"
@@ -100,7 +100,7 @@ extension WarehouseTable {
   /// The remedy for rows that are left out.
   /// - Parameter key: the definition's key that names the column.
   func remedy(for leftOut: LeftOutRows, of id: IDExpression, key: String) -> String {
-    guard leftOut.byCause.keys.contains(where: \.isMendedByDigits), !id.isNormalized else {
+    guard leftOut.byCause.keys.contains(where: \.isNormalizable), !id.isNormalized else {
       return """
         correct the \(id.name) of these rows, delete the rows, or exclude them with where:
         """
@@ -111,7 +111,7 @@ extension WarehouseTable {
       AND \(digits) <> ''
       """
     return """
-      write \(key): {column: \(id.name), normalize: digits}, which reads them unchanged; or correct them: \
+      write \(key): {column: \(id.name), normalize: digits}, and leave the rows as they are; or correct the rows: \
       \(update.description)
       """
   }

@@ -6,9 +6,9 @@ import Vocabulary
 extension Catalog {
   /// Warns of foreign keys without an index, of materialized views over the tables that actions change, and of triggers
   /// on these tables that seem to write rows elsewhere. Only `lethe check` uses it.
-  /// - Parameter known: triggers that are already known to copy rows.
+  /// - Parameter known: triggers that are already known to copy rows. They are not reported again.
   public func nearbyObjectFindings(
-    of definition: Definition, besides known: Set<FiringTrigger> = [], on session: some Session
+    of definition: Definition, excluding known: Set<FiringTrigger> = [], on session: some Session
   ) async throws -> [Finding] {
     var checker = Checker(catalog: self)
     for dataset in definition.datasets {
@@ -35,7 +35,7 @@ extension Catalog {
             severity: .warning, path: path,
             message: """
               the trigger \(trigger.name) of \(trigger.table) writes rows elsewhere (function \
-              \(trigger.function)): its copies of deleted rows are kept
+              \(trigger.function)), so its copies of deleted rows are kept
               """,
             remedy: """
               change the trigger so that it does not copy what Lethe deletes; or, if the table that it writes to has \
@@ -73,7 +73,7 @@ extension Catalog {
   private func copyingTriggers(
     of table: WarehouseTable, on session: some Session
   ) async throws -> [(name: String, table: String, function: String)] {
-    // The effect of a function is unknown. Only statements such as INSERT in its source can be found.
+    // The actual effect of a function is unknown. The query only finds words such as INSERT INTO in its source.
     try await session.query(
       """
       SELECT t.tgname, n.nspname, c.relname, l.nspname || '.' || p.proname

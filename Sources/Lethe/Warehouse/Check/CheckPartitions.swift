@@ -18,7 +18,8 @@ extension Catalog {
           severity: .error, path: value.path,
           message: """
             \(table.name) is a partition, and does not accept rows with the values that the action sets: \(own)
-            """, remedy: "name its partitioned table, or set another value"))
+            """,
+          remedy: "name the partitioned table instead of the partition, or set another value"))
     }
     guard values.contains(where: { table.partitionColumns.contains($0.column.name) }) else {
       return findings
@@ -38,8 +39,8 @@ extension Catalog {
         Finding(
           severity: .error, path: value.path,
           message:
-            "no partition of \(table.name) accepts rows with the values that the action sets: \(names)",
-          remedy: "create a partition that accepts them, or set another value"))
+            "no partition of \(table.name) accepts rows with the values that the action sets in \(names)",
+          remedy: "create a partition that accepts these values, or set another value"))
     }
     return findings
   }

@@ -26,8 +26,8 @@ struct CheckedStatement {
   /// The columns that an update sets.
   let columns: [String]
 
-  /// A statement on the whole table, so that it is planned for each partition. Nil if a column cannot be set:
-  /// another check reports this.
+  /// A statement on the whole table, so that PostgreSQL plans it for each partition. Nil if a column cannot be set.
+  /// Another check reports this column.
   var sql: SQL? {
     switch privilege {
     case .select: return nil
@@ -71,7 +71,7 @@ extension Catalog {
               \(error.messageWithoutValues)
               """,
             remedy: error.hintWithoutValues
-              ?? "change the table and its partitions so that they accept it"
+              ?? "change the table and its partitions so that they accept the statement"
           ))
       }
     }
@@ -105,7 +105,7 @@ extension Catalog {
           Finding(
             severity: .error, path: checked.path,
             message: "\(name) is \(column.declaredType) and does not store \(value) unchanged",
-            remedy: "write a value that fits"))
+            remedy: "write a value that the type \(column.declaredType) can store"))
       } catch let error as PostgreSQLError where error.state == .insufficientPrivilege {
         continue  // another check reports it
       } catch let error as PostgreSQLError where !error.isTemporary {
@@ -113,17 +113,17 @@ extension Catalog {
           Finding(
             severity: .error, path: checked.path,
             message: "\(name) is \(column.type) and refuses \(value): \(error.message)",
-            remedy: "write a value of that type"))
+            remedy: "write a value of the type \(column.type)"))
       }
     }
     return findings
   }
 
-  /// The number of pages to sample from a table.
+  /// The approximate maximum number of pages to sample from a table.
   private static let samplePagesMax = 500
 
-  /// Finds rows with an `id_time` that differs from the time in their ID. Apply would look for them in the wrong
-  /// partitions and leave them unchanged, without any error.
+  /// Finds rows with an `id_time` that differs from the time in their ID. Apply would search the wrong partitions for
+  /// these rows and leave them unchanged, and no error would show this.
   func idTimeFindings(
     _ columns: [CheckedIDTime], on session: some Session
   ) async throws -> [Finding] {
@@ -132,7 +132,8 @@ extension Catalog {
       guard let row = try await misplacedRow(checked, on: session) else { continue }
       let name = "\(checked.table.name).\(checked.time.name)"
       let time =
-        row.idTime.map { "the time in the ID is \($0)" } ?? "the ID is older than IDs with a time"
+        row.idTime.map { "the time in the ID is \($0)" }
+        ?? "the ID is so old that it contains no time"
       findings.append(
         Finding(
           severity: .error, path: checked.path,
@@ -146,7 +147,7 @@ extension Catalog {
     _ checked: CheckedIDTime, on session: some Session
   ) async throws -> (id: Int64, time: String?, idTime: String?)? {
     let parts = try await parts(of: checked.table, on: session)
-    // A foreign partition cannot be sampled: the whole partition would be read.
+    // A foreign partition is not sampled, because the whole partition would be read.
     let local = parts.filter { !$0.isForeign }
     let isSpread = local.count < parts.count
     // A partition that the role may not read directly is read through the table with its bounds.

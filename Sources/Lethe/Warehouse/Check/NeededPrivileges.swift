@@ -3,13 +3,15 @@ public import PostgreSQL
 
 /// The privileges that the role of a definition needs.
 extension Catalog {
-  /// The privileges on the tables, granted or not:
-  /// - USAGE on their schemas
-  /// - SELECT on whole tables: rows are identified by system columns, which a grant on columns does not include
+  /// The privileges on the tables, whether or not they are granted:
+  /// - USAGE on their schemas, and on the schemas of the types of columns that actions set
+  /// - SELECT on whole tables, because rows are identified by system columns, and a grant on columns does not include
+  ///   system columns
   /// - UPDATE on the columns that actions set
   /// - DELETE
+  /// - USAGE, SELECT and UPDATE for the partitioned table through which a restore updates a partition's rows
   /// - USAGE and SELECT for tables with foreign keys that can block a delete
-  /// - Throws: `PlanError` if a table or a column is missing: the list would be incomplete.
+  /// - Throws: `PlanError` if a table or a column is missing, because the list would be incomplete.
   public func privileges(of definition: Definition) throws -> [Privilege] {
     var checker = Checker(catalog: self)
     for dataset in definition.datasets {

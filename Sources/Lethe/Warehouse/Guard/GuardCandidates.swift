@@ -140,7 +140,7 @@ struct Candidates {
     }
   }
 
-  /// IDs above those of posts and users, as far as the column's type allows.
+  /// IDs that are greater than the IDs of posts and users, as far as the column's type allows.
   private var ids: [SQL] {
     let least: SQL = "1\(trusted: String(repeating: "0", count: max(0, column.digits - 1)))"
     let series: SQL = "generate_series(1, \(literal: column.isKey ? count : 50))"

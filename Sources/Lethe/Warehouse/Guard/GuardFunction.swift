@@ -42,7 +42,7 @@ struct GuardFunction {
     }
   }
 
-  /// An SQL expression: the digest of a function's source, settings and rights.
+  /// The SQL expression of the digest of a function's source, its settings and whether it is SECURITY DEFINER.
   /// - Parameter function: the alias of a row of `pg_proc`.
   static func digest(_ function: SQL) -> SQL {
     """
@@ -52,7 +52,7 @@ struct GuardFunction {
 
   private var sql: SQL { "lethe.\(identifier: name)()" }
 
-  /// Creates the function. It is SECURITY DEFINER, so roles that insert rows need no rights on the ledger.
+  /// Creates the function. It is SECURITY DEFINER, so roles that insert rows need no privileges on the ledger.
   var create: SQL {
     """
     CREATE FUNCTION \(sql) RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -108,8 +108,8 @@ struct GuardFunction {
       """
   }
 
-  /// The ID as a number. Blanks and leading zeros in a text are always ignored, even if the definition does not
-  /// normalize IDs: a deleted row must not come back in another form.
+  /// The ID as a number. Blanks and leading zeros in a text column are always ignored, even if the definition does
+  /// not normalize IDs, so that a deleted row does not come back with its ID in another form.
   private func number(_ new: SQL) -> SQL {
     IDKind.integer.cast(kind == .text ? IDNormalization.digits.sql(new) : new, from: kind)
   }

@@ -1,17 +1,19 @@
 import Definitions
 import PostgreSQL
 
-/// Finds the faults of a guard in the catalog: everything that lets rows bypass the guard or makes its function fail.
+/// Finds the faults of a guard in PostgreSQL's catalog: objects and settings that let rows bypass the guard, or that
+/// make its function fail.
 struct GuardInspection<S: Session> {
   typealias Fault = InstalledGuard.Fault
 
   let session: S
   let guarding: IngestGuard
-  let said: GuardFunction.Description
+  let description: GuardFunction.Description
   /// The OID of the table that the guard was installed on.
   let tableOID: Int64
 
-  /// The CTE `tree`: the table and all tables that inherit from it. A child is a table that is not a partition.
+  /// The CTEs `tree` and `relation`: the table, its partitions and all tables that inherit from it. `is_child` is true
+  /// if the relation, or one between it and the table, inherits without being a partition.
   private var tree: SQL {
     """
     WITH RECURSIVE tree AS (
@@ -32,7 +34,7 @@ struct GuardInspection<S: Session> {
     try await tableFaults() + functionFaults() + bypasses() + otherTriggerFaults()
   }
 
-  private var again: String { "lethe guard install \(guarding.table) --id \(guarding.id)" }
+  private var installCommand: String { "lethe guard install \(guarding.table) --id \(guarding.id)" }
 
   // MARK: The trigger, table by table
 
@@ -40,7 +42,7 @@ struct GuardInspection<S: Session> {
     let rows = try await session.query(
       """
       \(tree)
-      SELECT r.name, r.oid = \(tableOID)::bigint AS is_table, r.relkind = 'f' AS is_far, r.is_child,
+      SELECT r.name, r.oid = \(tableOID)::bigint AS is_table, r.relkind = 'f' AS is_foreign, r.is_child,
              t.tgenabled::text
       FROM relation AS r
       LEFT JOIN pg_trigger AS t ON t.tgrelid = r.oid AND t.tgname = \(GuardFunction.trigger.name)
@@ -52,13 +54,14 @@ struct GuardInspection<S: Session> {
     ).rows
     return try rows.compactMap { row in
       try fault(
-        of: row["name"], isTable: row["is_table"], isFar: row["is_far"], isChild: row["is_child"],
+        of: row["name"], isTable: row["is_table"], isForeign: row["is_foreign"],
+        isChild: row["is_child"],
         row["tgenabled"])
     }
   }
 
   private func fault(
-    of name: String, isTable: Bool, isFar: Bool, isChild: Bool, _ enabled: String?
+    of name: String, isTable: Bool, isForeign: Bool, isChild: Bool, _ enabled: String?
   ) -> Fault? {
     let part = isTable ? name : isChild ? "the inheriting table \(name)" : "partition \(name)"
     let enabling = "ALTER TABLE \(name) ENABLE TRIGGER \(GuardFunction.trigger.name)"
@@ -68,7 +71,7 @@ struct GuardInspection<S: Session> {
         state: .incomplete, message: "\(part) has no guard",
         remedy: "install a guard there, too: lethe guard install \(name) --id \(guarding.id)")
     case nil:
-      return Fault(state: .incomplete, message: "\(part) has no guard", remedy: again)
+      return Fault(state: .incomplete, message: "\(part) has no guard", remedy: installCommand)
     case "D":
       return Fault(
         state: isTable ? .disabled : .incomplete,
@@ -80,7 +83,7 @@ struct GuardInspection<S: Session> {
         message: "\(isTable ? "" : "\(part): ")the trigger fires for replicated rows only",
         remedy: enabling)
     default:
-      guard isFar else { return nil }
+      guard isForeign else { return nil }
       return Fault(
         state: .incomplete,
         message: "\(part) is a foreign table: writes on its own server bypass the guard",
@@ -105,11 +108,12 @@ struct GuardInspection<S: Session> {
     ).onlyRow()
     let (name, type, owner): (String, String, String) = try (row["name"], row["type"], row["owner"])
     var faults: [Fault] = []
-    if name != said.id || type != said.column {
+    if name != description.id || type != description.column {
       faults.append(
         Fault(
           state: .outdated,
-          message: "the column \(said.id) (\(said.column)) was changed to \(name) (\(type))",
+          message:
+            "the column \(description.id) (\(description.column)) was changed to \(name) (\(type))",
           remedy: "install the guard again: lethe guard install \(guarding.table) --id \(name)"))
     }
     if try row["is_generated"] {
@@ -119,11 +123,11 @@ struct GuardInspection<S: Session> {
           message: "the column \(name) is generated, so it is still empty in a BEFORE trigger",
           remedy: "guard a column that is not generated"))
     }
-    if let digest = said.function, digest != (try row["digest"]) {
+    if let digest = description.function, digest != (try row["digest"]) {
       faults.append(
         Fault(
-          state: .broken, message: "its function was changed after the installation",
-          remedy: "install the guard again: \(again)"))
+          state: .broken, message: "the guard's function was changed after the installation",
+          remedy: "install the guard again: \(installCommand)"))
     }
     if !(try row["may_read"]) {
       faults.append(
@@ -204,7 +208,8 @@ struct GuardInspection<S: Session> {
     let digest: String
   }
 
-  /// PostgreSQL's own trigger functions are left out: they do not change IDs.
+  /// The other BEFORE INSERT row triggers. PostgreSQL's own trigger functions are left out, because they do not change
+  /// IDs.
   func otherTriggers() async throws -> [OtherTrigger] {
     try await session.query(
       """
@@ -224,7 +229,7 @@ struct GuardInspection<S: Session> {
   }
 
   private func otherTriggerFaults() async throws -> [Fault] {
-    let known = said.acknowledged ?? [:]
+    let known = description.acknowledged ?? [:]
     return try await otherTriggers().compactMap { trigger in
       guard known[trigger.name] != trigger.digest else { return nil }
       let fires =
@@ -238,7 +243,7 @@ struct GuardInspection<S: Session> {
           \(known[trigger.name] == nil ? "" : "was changed, ")fires \(fires)
           """,
         remedy: """
-          check that it does not, then run: \(again) --acknowledge-triggers \(names.joined(separator: ","))
+          check that it does not, then run: \(installCommand) --acknowledge-triggers \(names.joined(separator: ","))
           """)
     }
   }

@@ -6,32 +6,32 @@ public import Vocabulary
 public typealias ProbeTombstone =
   @Sendable (_ type: JobType, _ id: Int64, _ transaction: Transaction) async throws -> Bool
 
-/// The result of attempts to insert rows with the ID of a tombstone into a guarded table.
+/// The result of a test of a guard: attempts to insert rows with the ID of a tombstone into the guarded table.
 public struct GuardProof: Sendable, Equatable {
-  /// How rows got past the guard: `into shop.p1 through shop.posts by COPY`.
-  public internal(set) var cameThrough: [String] = []
+  /// The attempts in which the guard did not stop the row: `into shop.p1 through shop.posts by COPY, and …`.
+  public internal(set) var leaks: [String] = []
   /// What could not be tried, with the reason.
   public internal(set) var notTried: [String] = []
-  /// How many rows the guard kept out.
+  /// In how many attempts the guard stopped the row.
   public internal(set) var keptOut = 0
-  /// Whether the proof ended because a table was locked.
+  /// Whether the test ended because a lock was not free.
   public internal(set) var isLocked = false
 
-  public var isProven: Bool { cameThrough.isEmpty && notTried.isEmpty && keptOut > 0 }
+  public var isProven: Bool { leaks.isEmpty && notTried.isEmpty && keptOut > 0 }
 }
 
 extension IngestGuards {
   private static let lockMilliseconds = 1_000
   private static let statementMilliseconds = 10_000
 
-  /// Thrown to roll back the transaction of a proof.
+  /// An error that rolls back the transaction of a test.
   private struct RolledBack: Error {
     let proof: GuardProof
   }
 
   /// Tries to insert a row with the ID of a temporary tombstone into each leaf table of a guarded table:
   /// directly and through each table above it, by INSERT, ON CONFLICT and COPY. Everything is rolled back,
-  /// but the sequences of defaults advance, and statement triggers fire.
+  /// but the sequences of column defaults advance, and the table's other triggers fire.
   ///
   /// - Throws: `PostgreSQLError` if the connection fails.
   public func prove(
@@ -55,13 +55,13 @@ extension IngestGuards {
   }
 }
 
-/// Runs a proof in its transaction, with each method on each leaf table.
+/// Tests a guard in one transaction, with each method on each leaf table.
 struct GuardTrial {
   let transaction: Transaction
   let guarding: IngestGuard
   let tombstone: ProbeTombstone
   var proof = GuardProof()
-  /// The names of the tree's tables, as in the server's messages.
+  /// The names of the guarded table, its leaf tables and the tables between them, as in the server's messages.
   private var tree: Set<String> = []
   private var partitioned: Set<String> = []
   /// The number of rows that this transaction has inserted, by table.
@@ -102,9 +102,9 @@ struct GuardTrial {
     let (guarding, tombstone) = (guarding, tombstone)
     let row: GuardedLeafTable.Row
     do {
-      row = try await saved { try await leaf.row(guarding, on: $0) }
+      row = try await inSavepoint { try await leaf.row(guarding, on: $0) }
       let id = row.id
-      guard try await saved({ try await tombstone(guarding.type, id, $0) }) else {
+      guard try await inSavepoint({ try await tombstone(guarding.type, id, $0) }) else {
         proof.notTried.append("\(leaf.label): no ID without a tombstone was found")
         return
       }
@@ -138,7 +138,7 @@ struct GuardTrial {
       if tables.isEmpty {
         proof.keptOut += 1
       } else {
-        proof.cameThrough.append(what + " and is in \(tables.joined(separator: ", "))")
+        proof.leaks.append("\(what), and the row is in \(tables.joined(separator: ", "))")
       }
     } catch let error as PostgreSQLError where error.state != nil {
       try await transaction.execute("ROLLBACK TO SAVEPOINT attempt")
@@ -181,7 +181,7 @@ struct GuardTrial {
     return Dictionary(rows, uniquingKeysWith: +)
   }
 
-  /// The tables that contain the row now: tables of the tree, or another one if a trigger has redirected the row.
+  /// The tables that contain the row now: tables in `tree`, or another table if a trigger has redirected the row.
   private mutating func tablesReached(by row: GuardedLeafTable.Row) async throws -> [String] {
     let now = try await insertedRows()
     let grown = now.filter { $0.value > inserted[$0.key, default: 0] }.keys.sorted()
@@ -195,7 +195,7 @@ struct GuardTrial {
     return tables
   }
 
-  /// Whether a table outside of the tree contains the ID in a column of the same name.
+  /// Whether a table that is not in `tree` contains the ID in a column of the same name.
   private func holds(_ row: GuardedLeafTable.Row, _ name: String) async throws -> Bool {
     let table = try await transaction.query(
       """
@@ -213,8 +213,8 @@ struct GuardTrial {
     ).onlyRow(as: Bool.self)
   }
 
-  /// Records an error. Constraints are checked after BEFORE triggers, so a row that violates a constraint has passed
-  /// the guard.
+  /// Records the error of an attempt. PostgreSQL checks constraints after BEFORE triggers, so the guard did not stop a
+  /// row that violates a constraint.
   private mutating func record(_ error: PostgreSQLError, _ what: String) {
     let isConstraint =
       error.state?.conditionClass == "23" && !error.isRaised && !error.isWithinFunction
@@ -227,7 +227,7 @@ struct GuardTrial {
     // The table does not support this method.
     case "0A000", "42P10": break
     case _ where isConstraint:
-      proof.cameThrough.append("\(what) and was only refused by a constraint")
+      proof.leaks.append("\(what), and only a constraint refused the row")
     default: note(error, "\(what): ")
     }
   }
@@ -235,13 +235,13 @@ struct GuardTrial {
   private mutating func note(_ error: PostgreSQLError, _ what: String) {
     if error.isRetryableTransaction {
       proof.isLocked = true
-      proof.notTried.append("\(what)it could not be locked within 1 s")
+      proof.notTried.append("\(what)a lock was not free within 1 s")
     } else {
       proof.notTried.append("\(what)\(error.messageWithoutValues)")
     }
   }
 
-  private func saved<R: Sendable>(_ body: (Transaction) async throws -> R) async throws -> R {
+  private func inSavepoint<R: Sendable>(_ body: (Transaction) async throws -> R) async throws -> R {
     try await transaction.execute("SAVEPOINT attempt")
     do {
       let value = try await body(transaction)

@@ -1,15 +1,15 @@
 import Definitions
 import PostgreSQL
 
-/// Replaces an installed guard, and restores the former guard if the new guard fails its proof.
+/// Replaces an installed guard, and restores the former guard if the new guard does not stop rows.
 extension IngestGuards {
   /// The guard that a table had before.
   struct Former: Sendable {
-    /// The statement that creates its trigger.
+    /// The statement that creates the guard's trigger.
     let trigger: String
     /// `pg_trigger.tgenabled`.
     let enabled: String
-    let said: GuardFunction.Description?
+    let description: GuardFunction.Description?
   }
 
   func former(of table: WarehouseTable, on session: some Session) async throws -> Former? {
@@ -20,7 +20,7 @@ extension IngestGuards {
         AND t.tgname = \(GuardFunction.trigger.name)
       """
     ).firstRow(as: String.self, String.self, String.self).map {
-      Former(trigger: $0.0, enabled: $0.1, said: try? Self.read($0.2, of: table.name).0)
+      Former(trigger: $0.0, enabled: $0.1, description: try? Self.read($0.2, of: table.name).0)
     }
   }
 
@@ -35,14 +35,14 @@ extension IngestGuards {
       WHERE p.proname = \(function.name.name) AND p.pronamespace = to_regnamespace('lethe')
       """
     ).onlyRow(as: Int64.self, String.self)
-    let said = GuardFunction.Description(
+    let description = GuardFunction.Description(
       id: function.guarding.id, column: function.column.type, type: "", onReturn: "")
     let others = try await GuardInspection(
-      session: transaction, guarding: function.guarding, said: said, tableOID: oid
+      session: transaction, guarding: function.guarding, description: description, tableOID: oid
     ).otherTriggers()
     let acknowledged = others.filter { trigger in
       if let names { return names.contains(trigger.name) }
-      return former?.said?.acknowledged?[trigger.name] == trigger.digest
+      return former?.description?.acknowledged?[trigger.name] == trigger.digest
     }
     if let unknown = names?.first(where: { name in !others.contains { $0.name == name } }) {
       throw GuardError(
@@ -73,13 +73,13 @@ extension IngestGuards {
     return "\(trusted: create); ALTER TABLE \(table.sql) \(change) TRIGGER \(trigger)"
   }
 
-  /// Restores the former guard after the new guard has failed its proof.
-  /// - Returns: the error with the cause.
-  func takenBack(
+  /// Restores the former guard, or removes the new guard if there was none, because the new guard did not stop rows.
+  /// - Returns: the error for the operator, with the cause.
+  func restoreFormerGuard(
     _ table: WarehouseTable, _ former: Former?, _ proof: GuardProof
   ) async throws -> GuardError {
     let faults = try await all().first { $0.guarding.table == table.resolvedName }?.faults ?? []
-    let came = proof.cameThrough.prefix(3).joined(separator: "; ")
+    let leaks = proof.leaks.prefix(3).joined(separator: "; ")
     let why = faults.map(\.message).joined(separator: "; ")
     var outcome = former == nil ? "the guard was removed" : "the former guard was restored"
     do {
@@ -93,7 +93,7 @@ extension IngestGuards {
     }
     return GuardError(
       """
-      a guard on \(table.name) does not keep rows out: a row with the ID of a tombstone came \(came); \
+      a guard on \(table.name) does not keep rows out: it did not stop a row with the ID of a tombstone \(leaks); \
       \(why.isEmpty ? "nothing in the catalog shows why" : why). \(outcome)
       """,
       remedy: """

@@ -32,7 +32,7 @@ struct GuardedLeafTable {
   private var name: String { path.last?.sql ?? "" }
   private var sql: SQL { SQL(trusted: name) }
 
-  /// No row that fits the leaf was found.
+  /// The error that no row for the test could be generated.
   struct NoRow: Error {
     let why: String
   }
@@ -111,7 +111,9 @@ struct GuardedLeafTable {
 
   // MARK: A row for the leaf
 
-  /// - Throws: `NoRow`; `PostgreSQLError` if candidates cannot be compared.
+  /// Finds a row that the leaf's partition constraint allows.
+  /// - Throws: `NoRow` if there is no such row among the candidates, or if the table does not have the column with the
+  ///   IDs; `PostgreSQLError` if the query fails.
   func row(_ guarding: IngestGuard, on transaction: Transaction) async throws -> Row {
     let columns = try await columns(guarding, on: transaction)
     let count = Candidates.count(columns: columns.filter(\.isKey).count)
@@ -123,7 +125,7 @@ struct GuardedLeafTable {
       """
     }
     guard let id = columns.first(where: \.isID) else {
-      throw NoRow(why: "it has no column \(guarding.id)")
+      throw NoRow(why: "the table has no column \(guarding.id)")
     }
     let value: SQL = "k.\(identifier: id.name)"
     let text: SQL = id.isNumeric ? "trim_scale(\(value))::text" : "\(value)::text"
@@ -203,7 +205,7 @@ struct GuardedLeafTable {
     }
   }
 
-  /// The values of a column in the bounds.
+  /// The values that the partition bounds contain for a column.
   private func bounds(of column: String) -> [String] {
     keys.flatMap { key in
       let places = key.columns.indices.filter { key.columns[$0] == column }

@@ -16,7 +16,7 @@ public struct IngestGuard: Sendable, Equatable {
   }
 
   public let table: TableName
-  /// The column whose IDs are looked up.
+  /// The column whose IDs are looked up in `lethe.tombstone`.
   public let id: String
   /// The type of the tombstones.
   public let type: JobType
@@ -34,7 +34,7 @@ public struct IngestGuard: Sendable, Equatable {
 public struct InstalledGuard: Sendable, Equatable {
   public enum State: String, Sendable, Equatable, CaseIterable {
     case active
-    /// Something else can change or redirect new rows, and the operator has not acknowledged it.
+    /// A rule, a setting, or another trigger that the operator has not acknowledged can let rows bypass the guard.
     case unsure
     /// Some of the table's rows bypass the guard.
     case incomplete
@@ -46,7 +46,7 @@ public struct InstalledGuard: Sendable, Equatable {
     case broken
   }
 
-  /// A fault that may let rows pass the guard.
+  /// A fault of a guard: rows may bypass the guard, or its function fails.
   public struct Fault: Sendable, Equatable {
     public let state: State
     public let message: String

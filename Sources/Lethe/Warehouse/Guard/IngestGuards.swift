@@ -4,7 +4,7 @@ import Foundation
 public import PostgreSQL
 import Vocabulary
 
-/// Installs, removes and lists guards. They are listed from the catalog: each guard is a trigger.
+/// Installs, removes and lists guards. Each guard is a trigger, so the list comes from PostgreSQL's catalog.
 public struct IngestGuards: Sendable {
   let connection: Connection
   /// How long to wait for a table's lock. Other writers of the table wait meanwhile.
@@ -15,7 +15,7 @@ public struct IngestGuards: Sendable {
     self.lockTimeoutSeconds = lockTimeoutSeconds
   }
 
-  /// The default column of a table's IDs: its primary key, if that is one column.
+  /// The column that a guard checks by default: the primary key, if it is one column.
   public func defaultID(of name: TableName) async throws -> String {
     let key = try await table(name).primaryKey
     guard key.count == 1 else {
@@ -26,15 +26,15 @@ public struct IngestGuards: Sendable {
     return key[0]
   }
 
-  /// Installs a guard on a table and all its partitions, and then proves it. An existing guard is replaced in
+  /// Installs a guard on a table and all its partitions, and then tests it with rows. An existing guard is replaced in
   /// one transaction, so the table is never without a guard.
   ///
   /// - Parameters:
-  ///   - acknowledging: names of other triggers that the operator acknowledges; nil for those of the existing
-  ///     guard.
+  ///   - acknowledging: names of other triggers that the operator acknowledges. Nil keeps the names that were
+  ///     acknowledged for the existing guard.
   ///   - tombstone: creates a temporary tombstone.
-  /// - Returns: the proof: no row got past the guard, but some methods may not have been tried.
-  /// - Throws: `GuardError` if a row got past the guard. Then the former guard is restored.
+  /// - Returns: the result of the test. The guard stopped each row, but some methods might not have been tried.
+  /// - Throws: `GuardError` if the guard did not stop a row. Then the former guard is restored.
   public func install(
     _ guarding: IngestGuard, acknowledging names: [String]? = nil,
     tombstone: @escaping ProbeTombstone
@@ -42,7 +42,7 @@ public struct IngestGuards: Sendable {
     let (table, function) = try await guardable(guarding)
     let former = try await changing(table) { transaction in
       try await requireOwn(table, on: transaction)
-      try await requireNear(table, on: transaction)
+      try await requireLocal(table, on: transaction)
       let former = try await self.former(of: table, on: transaction)
       try await transaction.runScript(function.create)
       try await lock(table, "SHARE ROW EXCLUSIVE", on: transaction)
@@ -51,12 +51,14 @@ public struct IngestGuards: Sendable {
       return former
     }
     let proof = try await prove(guarding, tombstone: tombstone)
-    guard proof.cameThrough.isEmpty else { throw try await takenBack(table, former, proof) }
+    guard proof.leaks.isEmpty else {
+      throw try await restoreFormerGuard(table, former, proof)
+    }
     try await connection.withTransaction { try await dropUnusedFunctions(on: $0) }
     return proof
   }
 
-  /// The table and the column to guard, checked.
+  /// Checks the table and the column to guard.
   private func guardable(
     _ guarding: IngestGuard
   ) async throws -> (WarehouseTable, GuardFunction) {
@@ -86,18 +88,18 @@ public struct IngestGuards: Sendable {
     return (table, GuardFunction(guarding, column: column, kind: kind))
   }
 
-  /// Refuses tables on other servers: this server's triggers do not fire for rows that are written there.
-  private func requireNear(_ table: WarehouseTable, on transaction: Transaction) async throws {
-    let far = try await transaction.query(
+  /// Refuses foreign tables, because this server's triggers do not fire for rows that are written on another server.
+  private func requireLocal(_ table: WarehouseTable, on transaction: Transaction) async throws {
+    let foreign = try await transaction.query(
       """
       SELECT min(n.nspname || '.' || c.relname) FROM pg_partition_tree(\(table.quoted)::regclass) AS t
       JOIN pg_class AS c ON c.oid = t.relid JOIN pg_namespace AS n ON n.oid = c.relnamespace
       WHERE c.relkind = 'f'
       """
     ).onlyRow(as: String?.self)
-    guard let far else { return }
+    guard let foreign else { return }
     throw GuardError(
-      "\(far), a partition of \(table.name), is a foreign table: writes on its server bypass a guard",
+      "\(foreign), a partition of \(table.name), is a foreign table: rows that are written on its own server bypass a guard",
       remedy:
         "guard each partition of this server separately, and the foreign table on its own server")
   }
@@ -117,7 +119,7 @@ public struct IngestGuards: Sendable {
   }
 
   /// The guards of the database by table, with their faults. The triggers of partitions belong to the guard of
-  /// their table.
+  /// the partitioned table.
   public func all() async throws -> [InstalledGuard] {
     let rows = try await connection.query(
       """
@@ -133,9 +135,9 @@ public struct IngestGuards: Sendable {
     var guards: [InstalledGuard] = []
     for row in rows {
       let table = TableName(schema: row.1, name: row.2)
-      let (said, guarding) = try Self.read(row.3, of: table)
+      let (description, guarding) = try Self.read(row.3, of: table)
       let inspection = GuardInspection(
-        session: connection, guarding: guarding, said: said, tableOID: row.0)
+        session: connection, guarding: guarding, description: description, tableOID: row.0)
       guards.append(InstalledGuard(guarding: guarding, faults: try await inspection.faults()))
     }
     return guards
@@ -152,16 +154,18 @@ public struct IngestGuards: Sendable {
     _ comment: String, of table: TableName
   ) throws -> (GuardFunction.Description, IngestGuard) {
     guard
-      let said = try? JSONDecoder().decode(
+      let description = try? JSONDecoder().decode(
         GuardFunction.Description.self, from: Data(comment.utf8)),
-      let type = JobType(rawValue: said.type),
-      let onReturn = IngestGuard.OnReturn(rawValue: said.onReturn)
+      let type = JobType(rawValue: description.type),
+      let onReturn = IngestGuard.OnReturn(rawValue: description.onReturn)
     else {
       throw GuardError(
         "the guard of \(table) cannot be read: the comment of its function was changed",
         remedy: "install the guard again")
     }
-    return (said, IngestGuard(table: table, id: said.id, type: type, onReturn: onReturn))
+    return (
+      description, IngestGuard(table: table, id: description.id, type: type, onReturn: onReturn)
+    )
   }
 
   // MARK: The table
@@ -172,15 +176,15 @@ public struct IngestGuards: Sendable {
         "there is no table \(name)",
         remedy: "correct its name (upper and lower case matter), and add its schema")
     }
-    guard table.kind.holdsRows else {
+    guard table.kind.hasChangeableRows else {
       throw GuardError(
         "\(name) is \(table.kind.reason)", remedy: "guard the table that holds the rows")
     }
     return table
   }
 
-  /// Refuses triggers that cannot be changed at this table: a guard that is inherited from a table above, and a
-  /// trigger of the same name that is not a guard.
+  /// Refuses triggers that cannot be changed on this table: a guard that a partition has from its partitioned table,
+  /// and a trigger of the same name that is not a guard.
   /// - Returns: whether the table has a guard.
   @discardableResult
   private func requireOwn(_ table: WarehouseTable, on session: some Session) async throws -> Bool {

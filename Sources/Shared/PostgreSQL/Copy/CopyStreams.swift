@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// The rows of a `COPY … TO STDOUT`, in blocks of whole rows. The server waits (by the socket's flow control) until the
-/// consumer reads the next block.
+/// The rows of a `COPY … TO STDOUT`, in blocks of whole rows. The server waits (by the socket's flow control) until
+/// the consumer reads the next block.
 ///
 /// The sequence ends when the server reports that the COPY is complete. If the COPY fails, the iteration throws, and
 /// earlier blocks must be discarded.
@@ -31,7 +31,7 @@ public struct CopyOut: AsyncSequence, Sendable {
 
     public mutating func next() async throws -> [UInt8]? {
       guard !isComplete else { return nil }
-      // Check for cancellation here: a block that is already read would hide it.
+      // Cancellation is checked here, because a block that is already read would be returned also in a cancelled task.
       try Task.checkCancellation()
       let reading = stream.ahead.take() ?? stream.read()
       let block = try await withTaskCancellationHandler {
@@ -53,14 +53,14 @@ public struct CopyOut: AsyncSequence, Sendable {
     Task { try await connection.nextCopyBlock(copy, bytesMin: Self.blockBytesMin) }
   }
 
-  /// Cancels a read that is still running.
+  /// Ends the COPY, and cancels a read that is still running.
   func end() async {
     ahead.take()?.cancel()
     await connection.endCopy(copy, restoring: transaction)
   }
 }
 
-/// Whole rows, and whether they are the last.
+/// The bytes of whole rows, and whether they are the last rows.
 typealias CopyBlock = (bytes: [UInt8], isComplete: Bool)
 
 /// The block that is being read ahead.
@@ -100,7 +100,7 @@ public struct CopyIn: Sendable {
     return rows
   }
 
-  /// Aborts the COPY: none of its rows are kept.
+  /// Aborts the COPY. The server keeps none of its rows.
   public func abandon() async {
     await end()
   }

@@ -31,7 +31,7 @@ extension Connection {
   func abortCopy() {
     guard PQtransactionStatus(handle) == PQTRANS_ACTIVE else { return }
     if PQputCopyEnd(handle, "the client aborted the COPY") != 1 {
-      // Not a COPY IN: stop the server, then read what it has already sent.
+      // This is a COPY TO STDOUT. Cancel it on the server, and then read the rows that the server has already sent.
       let statement = canceller.begin()
       canceller.cancelAndWait(statement: statement)
       canceller.end()

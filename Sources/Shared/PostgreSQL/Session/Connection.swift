@@ -18,7 +18,7 @@ public actor Connection {
   private let applicationName: String
   private let renewedAfter: Duration?
   private let onOpen: (@Sendable (Connection) async throws -> Void)?
-  /// Nil after `close`, and after a failed renewal; libpq treats nil as a broken connection.
+  /// libpq's pointer. Nil after `close`, and after a failed renewal. libpq treats nil as a broken connection.
   var handle: OpaquePointer?
   private var isClosed = false
   private var isRenewing = false
@@ -27,12 +27,16 @@ public actor Connection {
   @TaskLocal private static var isPreparing = false
   /// When the last statement ended.
   private var lastUse = ContinuousClock.now
-  /// The timeouts of its statements, which never change.
+  /// The timeouts of the connection's statements. They never change.
   public nonisolated var timeouts: SessionTimeouts { connectionString.timeouts }
   /// When the last statement began.
   var began: ContinuousClock.Instant?
   var lastOccupant = 0
   var occupant: Int?
+  /// Whether the last transaction is or was read-only on purpose.
+  private(set) var isReadOnly = false
+  /// Whether a statement of this session was refused because the server is a standby.
+  var hasFoundStandby = false
   /// Whether an enclosing transaction is open.
   private var isEnclosed = false
 
@@ -41,9 +45,10 @@ public actor Connection {
   }
 
   /// Settings that detect a server that disappeared without closing the connection. Without them, a call may wait for
-  /// 15 minutes or forever. TCP only.
+  /// 15 minutes or forever. They also keep the connection of a long statement alive in firewalls, some of which drop a
+  /// connection after 30 seconds without a packet. TCP only.
   private static let keepaliveSettings: [(keyword: String, value: String)] = [
-    ("keepalives_idle", "30"), ("keepalives_interval", "10"), ("keepalives_count", "3"),
+    ("keepalives_idle", "10"), ("keepalives_interval", "10"), ("keepalives_count", "5"),
     ("tcp_user_timeout", "60000"),
   ]
 
@@ -53,14 +58,14 @@ public actor Connection {
   /// - Parameters:
   ///   - applicationName: the name in `pg_stat_activity`, unless the connection string or the environment has another
   ///     one.
-  ///   - renewedAfter: how long the connection may be idle. After a longer time, or if the session is lost, the next
+  ///   - renewedAfter: how long the session may be idle. After a longer time, or if the session is lost, the next
   ///     statement outside a transaction uses a new session, which has none of the temporary tables, locks and settings
   ///     of the former one. Nil: the connection has one session.
   ///   - refusingPoolers: whether `PoolerCheck` is made. A program makes it on its first connection.
   ///   - onOpen: runs in each new session, before any other statement.
-  /// - Throws: `PostgreSQLError` (`.connectionFailed`) with libpq's reason; `.unusableSession` if the session cannot
-  ///   have the settings or a pooler does not keep it; `CancellationError` as soon as the task is cancelled; what
-  ///   `onOpen` throws.
+  /// - Throws: `PostgreSQLError` (`.connectionFailed`) with libpq's reason; `.unusableSession` if the settings
+  ///   cannot be applied, or if a pooler does not keep the session for this connection; `CancellationError` as soon as
+  ///   the task is cancelled; the errors of `onOpen`.
   public static func connect(
     _ connectionString: ConnectionString, applicationName: String = "lethe",
     renewedAfter: Duration? = nil, refusingPoolers: Bool = false,
@@ -72,9 +77,9 @@ public actor Connection {
     )
     let connecting = ContinuousClock.now - began
     do {
-      // No other code uses the connection yet, so it can be severed safely.
+      // No other code uses the connection yet, so it can be aborted safely.
       try await withTaskCancellationHandler {
-        // Before any setting is changed: the session may be another program's next.
+        // This comes before any change of a setting, because a pooler may give the session to another program next.
         if refusingPoolers {
           try await PoolerCheck(
             first: connection, connectionString: connectionString,
@@ -83,7 +88,7 @@ public actor Connection {
         }
         try await connection.prepareSession()
       } onCancel: {
-        connection.sever()
+        connection.abort()
       }
     } catch {
       await connection.close()
@@ -93,7 +98,7 @@ public actor Connection {
     return connection
   }
 
-  /// Connects, and leaves the session's settings as they are.
+  /// Connects with UTF-8, without the settings of `SessionSettings`.
   ///
   /// - Parameter overrides: libpq's parameters that take precedence over those of the connection string.
   /// - Throws: `PostgreSQLError`; `CancellationError` as soon as the task is cancelled.
@@ -140,10 +145,12 @@ public actor Connection {
       PQfinish(handle)
       throw PostgreSQLError(
         code: .connectionFailed, message: "cannot connect to PostgreSQL: \(reason)",
-        hint: Self.hint(forFailing: reason))
+        hint: Self.hint(forFailure: reason))
     }
     // By default, libpq would write the server's notices to stderr, regardless of the log settings.
     PQsetNoticeProcessor(handle, { _, _ in }, nil)
+    // libpq's own text for a lost connection would quote the statement or the line of a COPY.
+    PQsetErrorContextVisibility(handle, PQSHOW_CONTEXT_NEVER)
     return opened
   }
 
@@ -157,15 +164,15 @@ public actor Connection {
   /// How many sessions the connection has had. A session's temporary tables end with it.
   public private(set) var sessions = 1
 
-  /// Replaces the session if that is necessary. The next statement then uses the session that this returns.
-  /// - Returns: the number of the session.
+  /// Replaces the session by a new one if it was idle for too long or is lost.
+  /// - Returns: the number of the session that the next statement uses.
   public func currentSession() async throws -> Int {
     try await renewIfNeeded()
     return sessions
   }
 
-  /// Replaces the session by a new one if it was idle for too long or is lost. A firewall may have dropped an idle
-  /// connection without telling either side.
+  /// Replaces the session by a new one if it was idle for too long, is lost, or is a session of a standby that has
+  /// refused a change. A firewall might have dropped an idle connection without informing the client or the server.
   ///
   /// - Throws: as `connect`. The connection then has no session, and the next call tries again.
   func renewIfNeeded() async throws {
@@ -173,14 +180,15 @@ public actor Connection {
     while isRenewing {
       await withCheckedContinuation { waitingForRenewal.append($0) }
     }
-    guard occupant == nil, !isEnclosed, !isClosed, !isSevered else { return }
-    // Reads what the server has sent without being asked, such as the end of the session. The first call reads a message,
-    // the second one finds that the connection is closed.
+    guard occupant == nil, !isEnclosed, !isClosed, !isAborted else { return }
+    // Reads what the server has sent without a request, such as the end of the session. The first call reads a message.
+    // The second one finds that the connection is closed.
     if PQstatus(handle) == CONNECTION_OK { PQconsumeInput(handle) }
     if PQstatus(handle) == CONNECTION_OK { PQconsumeInput(handle) }
-    guard PQstatus(handle) != CONNECTION_OK || ContinuousClock.now - lastUse > renewedAfter else {
-      return
-    }
+    guard
+      PQstatus(handle) != CONNECTION_OK || hasFoundStandby
+        || ContinuousClock.now - lastUse > renewedAfter
+    else { return }
     try Task.checkCancellation()
     isRenewing = true
     defer {
@@ -196,6 +204,7 @@ public actor Connection {
       try socket.replace(copying: PQsocket(handle))
       canceller.replace(connection: opened.pointer!)
       sessions += 1
+      hasFoundStandby = false
       try await Self.$isPreparing.withValue(true) { try await prepareSession() }
     } catch {
       PQfinish(handle)
@@ -205,7 +214,7 @@ public actor Connection {
   }
 
   /// A hint from the text of libpq's message, because libpq reports no SQLSTATE for a failed connection.
-  private static func hint(forFailing reason: String) -> String {
+  private static func hint(forFailure reason: String) -> String {
     if reason.contains("permission denied for database") {
       return "GRANT CONNECT ON DATABASE to the role"
     }
@@ -219,25 +228,13 @@ public actor Connection {
     if reason.contains(/role ".*" does not exist/) {
       return "create the role, or name another one in the connection string"
     }
-    return "check the connection string, the PG* variables and that the server is running"
-  }
-
-  /// Runs `body` with a new connection, and then closes the connection. The parameters are those of `connect`.
-  public static func withConnection<R>(
-    _ connectionString: ConnectionString, applicationName: String = "lethe",
-    refusingPoolers: Bool = false, isolation: isolated (any Actor)? = #isolation,
-    _ body: (Connection) async throws -> sending R
-  ) async throws -> sending R {
-    let connection = try await connect(
-      connectionString, applicationName: applicationName, refusingPoolers: refusingPoolers)
-    do {
-      let result = try await body(connection)
-      await connection.close()
-      return result
-    } catch {
-      await connection.close()
-      throw error
+    if reason.contains(/too many clients|too many connections|remaining connection slots/) {
+      return """
+        run again when other sessions have ended: nothing is lost; if this happens often, raise the server's \
+        max_connections, or the CONNECTION LIMIT of the role or database
+        """
     }
+    return "check the connection string, the PG* variables and that the server is running"
   }
 
   private init(
@@ -264,12 +261,12 @@ public actor Connection {
     handle = nil
   }
 
-  /// Breaks the connection at once. It can be called from any task, even while a statement waits for a server that does
-  /// not answer. This statement and all later ones throw `.connectionLost`, or `CancellationError` in a cancelled task.
-  /// The server may still complete the statement.
-  public nonisolated func sever() { socket.shutDown() }
+  /// Closes the connection forcibly and at once. It can be called from any task, even while a statement waits for a
+  /// server that does not respond. This statement and all later ones throw `.connectionLost`, or `CancellationError` in
+  /// a cancelled task. The server may still complete the statement.
+  public nonisolated func abort() { socket.shutDown() }
 
-  public nonisolated var isSevered: Bool { socket.wasShutDown }
+  public nonisolated var isAborted: Bool { socket.wasShutDown }
 
   /// The server's version number, such as 150018.
   public var serverVersion: Int { Int(PQserverVersion(handle)) }
@@ -328,9 +325,9 @@ public actor Connection {
   /// Runs `body` in one transaction. All its changes on this connection, including those in nested `withTransaction`
   /// calls, are committed when it returns and rolled back when it throws.
   ///
-  /// A nested transaction becomes a savepoint: it can be rolled back alone, but has the isolation level of the
-  /// enclosing one. `ON COMMIT` actions of tables happen at the end. Only one task may use this, and not within another
-  /// transaction.
+  /// A nested transaction becomes a savepoint. It can be rolled back alone, but has the isolation level of the
+  /// enclosing transaction. `ON COMMIT` actions of tables happen at the end. Only one task may use this, and not within
+  /// another transaction.
   public func withEnclosingTransaction<R: Sendable>(
     isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> R
   ) async throws -> R {
@@ -356,7 +353,7 @@ public actor Connection {
     isEnclosed = true
   }
 
-  /// Not cancellable, like every COMMIT.
+  /// Cannot be cancelled, because it would be unknown whether a cancelled COMMIT took effect.
   private func endEnclosing() throws {
     try requireFree()
     let result = try execute("COMMIT", [])
@@ -385,10 +382,11 @@ public actor Connection {
       occupant = nil
       throw error
     }
+    isReadOnly = readOnly && !isEnclosed
     return Transaction(connection: self, token: token)
   }
 
-  /// Not cancellable: after a cancelled COMMIT, it would be unknown whether it took effect.
+  /// Cannot be cancelled, because it would be unknown whether a cancelled COMMIT took effect.
   private func commit(_ transaction: Transaction) throws {
     try require(transaction.token)
     if isEnclosed {
@@ -483,7 +481,7 @@ public actor Connection {
         return try operation()
       } catch let error as PostgreSQLError where error.state == .queryCanceled {
         try Task.checkCancellation()
-        throw error  // a timeout, or a pg_cancel_backend from another session
+        throw error  // a statement timeout, or pg_cancel_backend in another session
       } catch  where socket.wasShutDown {
         try Task.checkCancellation()
         throw error

@@ -52,7 +52,7 @@ final class ConnectionOpener: Sendable {
     return !isOver
   }
 
-  /// - Returns: the waiting continuation; nil after the first call.
+  /// - Returns: the waiting continuation. Nil if this was called before.
   private func end() -> CheckedContinuation<Handle, any Error>? {
     state.withLock { state in
       guard case .waiting(let continuation) = state else { return nil }

@@ -6,8 +6,8 @@ internal import Synchronization
   internal import Glibc
 #endif
 
-/// A connection's socket, with a duplicate of libpq's descriptor. libpq can close its own descriptor at any time, and
-/// the number could then belong to another file.
+/// A connection's socket. It has a duplicate of libpq's file descriptor, because libpq can close its own descriptor at
+/// any time, and the number could then belong to another file.
 final class ConnectionSocket: Sendable {
   private struct State {
     var descriptor: Int32
@@ -23,7 +23,8 @@ final class ConnectionSocket: Sendable {
 
   deinit { state.withLock { _ = close($0.descriptor) } }
 
-  /// Follows the connection to a new session. If `shutDown` was called, the new socket is shut down, too.
+  /// Replaces the socket by the socket of the connection's new session. If `shutDown` was called, the new socket is
+  /// also shut down.
   /// - Throws: `PostgreSQLError` if the process has reached its limit of open files.
   func replace(copying descriptor: Int32) throws {
     let copy = try Self.copy(descriptor)
@@ -35,7 +36,7 @@ final class ConnectionSocket: Sendable {
   }
 
   private static func copy(_ descriptor: Int32) throws -> Int32 {
-    // With CLOEXEC, child processes do not keep it open.
+    // With CLOEXEC, child processes do not keep the descriptor open.
     let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
     guard copy >= 0 else {
       throw PostgreSQLError(
@@ -48,7 +49,7 @@ final class ConnectionSocket: Sendable {
   /// Whether `shutDown` was called.
   var wasShutDown: Bool { state.withLock { $0.isDown } }
 
-  /// Shuts the socket down: a call that waits for it returns at once.
+  /// Shuts the socket down, so that a call that waits for the socket returns at once.
   func shutDown() {
     state.withLock { state in
       state.isDown = true

@@ -1,8 +1,8 @@
 internal import CLibPQ
 
 /// Recognizes a connection pooler that gives the transactions or statements of a connection to different sessions of
-/// the server, such as PgBouncer with `pool_mode = transaction`. There, a connection loses its settings, temporary tables
-/// and advisory locks.
+/// the server, such as PgBouncer with `pool_mode = transaction`. With such a pooler, a connection loses its settings,
+/// temporary tables and advisory locks.
 ///
 /// The first connection sets a random marker in its session. Then a second connection reads the marker. A pooler of
 /// this kind has taken the session from the first connection after its statement. So it either gives this session to
@@ -18,13 +18,13 @@ struct PoolerCheck {
   }
 
   private static let setting = "lethe.session"
-  /// The number of second connections, one after another, if the process ID announced to the first connection is not the
-  /// ID of its session. Then there is a pooler of any kind, perhaps several behind one address, and a second connection
-  /// may reach another one than the first did.
+  /// The maximum number of second connections, one after another, if the process ID announced to the first connection
+  /// is not the ID of its session. Then the connection goes through a pooler of some kind. Several poolers may have the
+  /// same address, so a second connection may reach another pooler than the first one.
   private static let attemptsBehindPooler = 8
-  /// How long the second connections may take together, besides three times the time that the first took to connect. A
-  /// pool of one session never serves a second connection while the first has the session.
-  private static let patience = Duration.milliseconds(700)
+  /// The time limit for all second connections together, in addition to three times the time that the first one took to
+  /// connect. A pool of one session never serves a second connection while the first one has the session.
+  private static let timeLimit = Duration.milliseconds(700)
 
   /// The first connection. No statement of another task uses it.
   let first: Connection
@@ -33,7 +33,7 @@ struct PoolerCheck {
   /// How long the first connection took to connect.
   let connecting: Duration
 
-  /// A second connection that is refused or not served proves nothing, and is no error.
+  /// A second connection that is refused or not served in time proves nothing, and is not an error.
   ///
   /// - Throws: `PostgreSQLError` `.unusableSession` if there is such a pooler; errors of the first connection.
   func run() async throws {
@@ -41,7 +41,7 @@ struct PoolerCheck {
     try await first.execute("SELECT pg_catalog.set_config(\(Self.setting), \(marker), false)")
     let session = try await requireMarker(marker)
     let isAnnounced = await first.announcedProcessID == session.processID
-    let end = ContinuousClock.now + Self.patience + connecting * 3
+    let end = ContinuousClock.now + Self.timeLimit + connecting * 3
     for _ in 1...(isAnnounced ? 1 : Self.attemptsBehindPooler) {
       let other = try await secondSession(before: end)
       if other?.marker == marker { throw Self.refusal }
@@ -77,7 +77,7 @@ struct PoolerCheck {
         let session = try? await withTaskCancellationHandler {
           try await Self.session(of: second)
         } onCancel: {
-          second.sever()
+          second.abort()
         }
         await second.close()
         return session
@@ -108,7 +108,7 @@ extension Connection {
   /// The process ID that the server, or a pooler in front of it, announced when the connection was opened.
   fileprivate var announcedProcessID: Int { Int(PQbackendPID(handle)) }
 
-  /// The parameters of the host that was reached, of those that the connection string names.
+  /// The parameters of the host that the connection reached. The connection string may name several hosts.
   fileprivate var connectedHost: [(keyword: String, value: String)] {
     [("host", PQhost(handle)), ("hostaddr", PQhostaddr(handle)), ("port", PQport(handle))]
       .map { ($0, $1.map { String(cString: $0) } ?? "") }

@@ -34,7 +34,7 @@ public struct Privileges: Sendable {
     self.privileges = privileges.filter { seen.insert($0).inserted }
   }
 
-  /// The privileges that a role lacks. Privileges on a missing object are not included.
+  /// The privileges that a role does not have. Privileges on an object that does not exist are not included.
   /// - Parameter role: nil means the session's role.
   public func missing(
     for role: String? = nil, on session: some Session

@@ -2,7 +2,7 @@ import Dispatch
 
 /// Runs an actor's jobs one after another on a private serial queue.
 ///
-/// libpq's calls block. On the cooperative pool, two blocked calls would stop a two-core machine, so each
+/// libpq's calls block. On a two-core machine, two such calls would block all threads of the cooperative pool. So each
 /// `Connection` has its own queue.
 final class SerialQueueExecutor: SerialExecutor {
   let queue: DispatchQueue

@@ -4,7 +4,7 @@ struct ServerEncoding: Equatable {
   /// Scalars below this value are supported.
   private let end: UInt32
 
-  /// - Parameter name: as the server reports it: `UTF8`.
+  /// - Parameter name: the value of `server_encoding`, such as `UTF8`.
   init(name: String) {
     end =
       switch name {
@@ -16,7 +16,7 @@ struct ServerEncoding: Equatable {
       }
   }
 
-  /// Replaces characters that may not be supported by `\u{…}`.
+  /// Replaces characters that the encoding might not have. Each becomes `\u{…}`.
   func escapingUnsupported(_ text: String) -> String {
     guard text.unicodeScalars.contains(where: { $0.value >= end }) else { return text }
     return text.unicodeScalars.map {

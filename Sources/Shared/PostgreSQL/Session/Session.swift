@@ -1,6 +1,6 @@
 @_exported public import SQLText
 
-/// Runs statements: a `Connection` (each statement is its own transaction) or a `Transaction`.
+/// Runs statements: a `Connection` (each statement or script is its own transaction) or a `Transaction`.
 public protocol Session: Sendable {
   func run(_ sql: SQL) async throws -> QueryResult
   /// Runs statements separated by semicolons, without bound values.
@@ -11,7 +11,7 @@ public protocol Session: Sendable {
 }
 
 extension Session {
-  /// Runs a statement for its rows.
+  /// Runs a statement and returns its rows.
   public func query(_ sql: SQL) async throws -> QueryResult {
     try await run(sql)
   }
@@ -23,7 +23,7 @@ extension Session {
   }
 
   /// Runs a statement that must affect exactly one row, such as an update with a condition on the state.
-  /// - Throws: `PostgreSQLError` `.unexpectedRowCount` otherwise; the caller must roll back.
+  /// - Throws: `PostgreSQLError` `.unexpectedRowCount` if it affects another number of rows. The caller must roll back.
   public func executeOne(_ sql: SQL) async throws {
     let rows = try await run(sql).rowsAffected
     guard rows == 1 else {
@@ -33,8 +33,8 @@ extension Session {
     }
   }
 
-  /// Streams a `COPY … TO STDOUT` through `body`, block by block. The server waits while `body` works. If `body` does not
-  /// read to the end, the COPY is cancelled on the server.
+  /// Streams a `COPY … TO STDOUT` through `body`, block by block. The server waits while `body` works. If `body` does
+  /// not read to the end, the COPY is cancelled on the server.
   public func withCopyOut<R: Sendable>(
     _ sql: SQL, isolation: isolated (any Actor)? = #isolation,
     _ body: (CopyOut) async throws -> R

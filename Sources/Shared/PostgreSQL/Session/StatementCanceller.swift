@@ -5,8 +5,8 @@ import Synchronization
 /// Cancels the statement that a connection is running, never a later statement.
 ///
 /// A cancel request uses a separate connection. If it arrives after its statement has ended, it would cancel the next
-/// statement. So `end` waits until all requests that have begun are done. If the server does not answer, `end` waits
-/// until the connection is severed: then no later statement can follow.
+/// statement. So `end` waits until all requests that have begun are done. If the server does not respond, `end` waits
+/// until the connection is aborted, because no statement can follow after that.
 final class StatementCanceller: Sendable {
   private struct State {
     var statement = 0
@@ -14,7 +14,7 @@ final class StatementCanceller: Sendable {
     var session: Session
   }
 
-  /// What a cancel request needs to know about a session.
+  /// libpq's data for the cancel requests of one session.
   private final class Session: Sendable {
     // Safe to share: libpq documents PQcancel as safe to call from any thread, it only reads the
     // PGcancel, and nothing else uses the pointer until deinit.
@@ -38,7 +38,7 @@ final class StatementCanceller: Sendable {
     self.socket = socket
   }
 
-  /// Follows the connection to a new session. No statement may be running.
+  /// Sends later requests to the connection's new session. No statement may be running.
   func replace(connection: OpaquePointer) {
     state.withLock { $0.session = Session(connection) }
   }

@@ -14,13 +14,13 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     /// The session has a setting that changes the meaning of statements and cannot be overridden, or a pooler does not
     /// keep the session.
     case unusableSession
-    /// The connection broke. If a COMMIT was running, it is unknown whether it took effect.
+    /// The connection broke, or was closed or aborted. If a COMMIT was running, it is unknown whether it took effect.
     case connectionLost
     /// The server refused a statement.
     case server(SQLState)
-    /// Another transaction or COPY is using the connection.
+    /// Another transaction or COPY is using the connection, or the transaction of the handle has ended.
     case busy
-    /// A value of the result does not have the requested type.
+    /// A value of the result does not have the requested type, or not exactly one column has the requested name.
     case decoding
     /// The server rolled the transaction back at COMMIT.
     case notCommitted
@@ -42,12 +42,15 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   public var function: String?
   /// Whether a function raised the error itself. Then the function wrote the message, whatever the SQLSTATE is.
   public var isRaised = false
-  /// Whether a privilege is missing. The message names only the object, so it is safe to show.
-  public var isOfPrivilege = false
+  /// Whether a privilege is missing. The message then names only the object, so it is safe to show.
+  public var isPrivilegeMissing = false
   /// Whether the error occurred in a function, or in a statement that a constraint runs.
   public var isWithinFunction = false
   /// Whether a DO block, as the statement itself, raised the error: the message comes from the script's author.
-  public var isOfScript = false
+  public var isRaisedByScript = false
+  /// Whether the statement was refused because the server is a standby, which accepts no changes. After a switchover,
+  /// another server is the primary, or this one is promoted soon.
+  public var isOnStandby = false
   /// Whether the connection's own timeout ended the statement.
   public var isOwnTimeout = false
   /// The position of the error in `statement`, counted in characters from 1.
@@ -72,7 +75,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     if case .server(let state) = code { state } else { nil }
   }
 
-  /// Whether a retry of the transaction may succeed: after a deadlock, a serialization failure or a lock timeout.
+  /// Whether a retry of the transaction can succeed: after a deadlock, a serialization failure or a lock timeout.
   public var isRetryableTransaction: Bool {
     switch state {
     case .serializationFailure, .deadlockDetected, .lockNotAvailable: true
@@ -80,10 +83,11 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     }
   }
 
-  /// Whether the session is lost or could not begin, because the server is stopping, starting or out of reach, or because
-  /// somebody has terminated the session. A new session may succeed.
+  /// Whether the session is lost or could not begin, because the server is stopping, starting, unavailable or a
+  /// standby, or because somebody has terminated the session. A new session can succeed.
   public var isLossOfSession: Bool {
-    switch code {
+    if isOnStandby { return true }
+    return switch code {
     case .connectionLost: true
     case .connectionFailed: disposition == .temporary
     case .server(let state):
@@ -95,9 +99,11 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     }
   }
 
-  /// Whether the request itself is right, but the server is not available, is starting or stopping, or lacks resources.
+  /// Whether the request itself is right, but the server is not available, is starting or stopping, is a standby, or
+  /// lacks resources.
   public var isTemporary: Bool {
-    switch code {
+    if isOnStandby { return true }
+    return switch code {
     case .connectionFailed, .connectionLost: true
     case .server(.protocolViolation): false  // such as a parameter without a value
     case .server(.queryCanceled) where isOwnTimeout: false
@@ -117,7 +123,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     }
   }
 
-  /// libpq reports no SQLSTATE for a refused connection, so this uses the text of the message.
+  /// libpq reports no SQLSTATE for a refused connection, so the disposition depends on the text of the message.
   private var dispositionOfFailedConnection: Disposition {
     // Quoted parts are names, which could contain these words.
     let plain = message.replacing(/"[^"]*"/, with: "")
@@ -167,7 +173,9 @@ public struct PostgreSQLError: ExplainedError, Sendable {
 
   /// Whether the message may quote a row.
   private var mayQuoteRows: Bool {
-    guard let state, !isOurs, !isOfScript, !isOwnTimeout, !isOfPrivilege else { return false }
+    guard let state, !isOurs, !isRaisedByScript, !isOwnTimeout, !isPrivilegeMissing else {
+      return false
+    }
     if isRaised { return true }
     // Division by zero, and a text that is too long.
     if ["22012", "22001"].contains(state.rawValue) { return false }
@@ -177,7 +185,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
 
   /// Whether the detail and the hint may quote a row. For a constraint violation, the detail is the row.
   private var mayQuoteRowsInDetail: Bool {
-    guard let state, !isOurs, !isOfScript, !isOwnTimeout else { return false }
+    guard let state, !isOurs, !isRaisedByScript, !isOwnTimeout else { return false }
     return mayQuoteRows || isWithinFunction || ["23", "44"].contains(state.conditionClass)
   }
 

@@ -20,7 +20,8 @@ public final class QueryResult: Sendable {
   }
 
   private static let ambiguous = -1
-  /// With more columns, code that reads by position is hard to understand. So such results must be read by name.
+  /// Code that reads many columns by position is hard to understand. So a result with more columns than this must be
+  /// read by column name.
   private static let columnsByPositionMax = 4
 
   deinit { PQclear(result) }
@@ -73,8 +74,8 @@ public final class QueryResult: Sendable {
     return row
   }
 
-  /// Every row as a tuple of the given types, by column position. At most four columns.
-  /// - Throws: `PostgreSQLError` (`.decoding`), which names the column with a wrong value.
+  /// Decodes every row into a tuple of the given types, by column position. The result can have at most four columns.
+  /// - Throws: `PostgreSQLError` (`.decoding`) if a value has another type. The error names the column.
   public func rows<each Column: ColumnDecodable>(
     as types: repeat (each Column).Type
   ) throws -> [(repeat each Column)] {
@@ -122,7 +123,9 @@ public final class QueryResult: Sendable {
       let what = columnIndexes[name] == nil ? "has no column" : "has more than one column"
       throw PostgreSQLError(
         code: .decoding, message: "the result \(what) \(name)",
-        hint: "its columns are \(columnNames.joined(separator: ", "))", statement: statement)
+        hint: columnNames.isEmpty
+          ? "the result has no columns" : "its columns are \(columnNames.joined(separator: ", "))",
+        statement: statement)
     }
     return index
   }

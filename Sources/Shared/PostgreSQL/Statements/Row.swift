@@ -1,4 +1,4 @@
-/// A row of a result.
+/// One row of a statement's result.
 public struct Row: Sendable {
   let result: QueryResult
   let index: Int
@@ -8,8 +8,8 @@ public struct Row: Sendable {
     get throws { try decode(Value.self, name) }
   }
 
-  /// - Throws: `PostgreSQLError` (`.decoding`), which names the column, if the column is missing or its value has
-  ///   another type.
+  /// - Throws: `PostgreSQLError` (`.decoding`) if the column is missing or its value has another type. The error names
+  ///   the column.
   public func decode<Value: ColumnDecodable>(_ type: Value.Type, _ name: String) throws -> Value {
     try decode(type, at: try result.index(of: name), named: name)
   }
@@ -28,7 +28,7 @@ public struct Row: Sendable {
       let value = Value.decode(columnText: result.text(row: index, column: column))
     else {
       throw PostgreSQLError(
-        code: .decoding, message: "column \(name) of row \(index + 1) is not a \(type)",
+        code: .decoding, message: "column \(name) of row \(index + 1) is not of type \(type)",
         statement: result.statement)
     }
     return value

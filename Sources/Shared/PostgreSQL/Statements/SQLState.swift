@@ -1,4 +1,4 @@
-/// A five-character SQLSTATE, as PostgreSQL documents them in its appendix "Error Codes".
+/// A five-character SQLSTATE. The appendix "PostgreSQL Error Codes" of PostgreSQL's manual lists them.
 public struct SQLState: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
   public let rawValue: String
 
@@ -8,7 +8,7 @@ public struct SQLState: RawRepresentable, Hashable, Sendable, CustomStringConver
 
   public var description: String { rawValue }
 
-  /// The first two characters: the class of the condition.
+  /// The first two characters. They are the class of the error.
   public var conditionClass: Substring { rawValue.prefix(2) }
 
   public static let uniqueViolation = SQLState(rawValue: "23505")
@@ -20,6 +20,7 @@ public struct SQLState: RawRepresentable, Hashable, Sendable, CustomStringConver
   public static let tooManyConnections = SQLState(rawValue: "53300")
   public static let protocolViolation = SQLState(rawValue: "08P01")
   public static let configurationLimitExceeded = SQLState(rawValue: "53400")
+  public static let readOnlyTransaction = SQLState(rawValue: "25006")
   public static let queryCanceled = SQLState(rawValue: "57014")
   public static let insufficientPrivilege = SQLState(rawValue: "42501")
   public static let undefinedTable = SQLState(rawValue: "42P01")

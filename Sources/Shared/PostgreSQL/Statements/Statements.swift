@@ -18,7 +18,7 @@ enum DiagnosticField: Int32 {
   case sourceFunction = 0x52  // R
 }
 
-/// The blocking calls. They run on the connection's own queue.
+/// These methods block until the server responds. They run on the connection's own queue.
 extension Connection {
   func execute(_ sql: String, _ parameters: [Parameter]) throws -> QueryResult {
     try requireSendable(sql, parameters)
@@ -32,10 +32,10 @@ extension Connection {
     return try checked(result, statement: sql)
   }
 
-  /// The protocol's limit: the count is a 16-bit integer.
+  /// The limit of PostgreSQL's protocol, which sends the number of parameters as a 16-bit integer.
   private static let parametersMax = 65_535
 
-  /// Refuses zero bytes: libpq would treat one as the end of the text and send only a part.
+  /// Refuses too many parameters, and a text with a zero byte. libpq would send such a text only up to the zero byte.
   private func requireSendable(_ sql: String, _ parameters: [Parameter]) throws {
     if sql.utf8.contains(0) {
       throw PostgreSQLError(code: .misuse, message: "the statement contains a zero byte")
@@ -45,7 +45,7 @@ extension Connection {
         code: .misuse,
         message:
           "a statement has \(parameters.count) parameters; the limit is \(Self.parametersMax)",
-        hint: "bind an array", statement: sql)
+        hint: "bind the values as one array", statement: sql)
     }
     if let index = parameters.firstIndex(where: \.hasZeroByteInText) {
       throw PostgreSQLError(
@@ -85,8 +85,8 @@ extension Connection {
     return error
   }
 
-  /// Marks the error as `.connectionLost` if the connection is broken. The server's last error arrives before libpq
-  /// notices the broken connection.
+  /// Marks the error as `.connectionLost` if the connection is broken. Call it after the last result, because libpq can
+  /// return the server's last error before it notices the broken connection.
   func settled(_ failure: PostgreSQLError) -> PostgreSQLError {
     var failure = failure
     if PQstatus(handle) != CONNECTION_OK { failure.code = .connectionLost }
@@ -117,43 +117,61 @@ extension Connection {
     }
     error.constraint = Self.field(result, .constraintName)
     error.column = Self.field(result, .columnName)
-    // Names of server functions in C, for RAISE and for errors of a remote server. They do not depend on the locale.
+    // The C functions of the server that report a RAISE, an error of a remote server, or a missing privilege. Unlike
+    // the messages, these names do not depend on the locale.
     error.isRaised = ["exec_stmt_raise", "pgfdw_report_error", "dblink_res_error"]
       .contains(Self.field(result, .sourceFunction))
-    error.isOfPrivilege = ["aclcheck_error", "aclcheck_error_col"]
+    error.isPrivilegeMissing = ["aclcheck_error", "aclcheck_error_col"]
       .contains(Self.field(result, .sourceFunction))
     Self.note(Self.field(result, .context), in: &error)
     error.position = Self.field(result, .statementPosition).flatMap { Int($0) }
     noteOwnTimeout(in: &error)
-    // FATAL and PANIC end the session, even if libpq has not noticed yet.
+    noteStandby(in: &error)
+    // An error with the severity FATAL or PANIC ends the session. libpq might not have noticed this yet.
     let isLast = ["FATAL", "PANIC"].contains(Self.field(result, .severity))
     if isLast || PQstatus(handle) != CONNECTION_OK { error.code = .connectionLost }
     return error
   }
 
-  /// Reads the error's context. The context may quote statements and rows, so only names are kept.
+  /// Marks the error if the server is a standby. The next statement outside a transaction then uses a new session.
+  ///
+  /// Sessions have `default_transaction_read_only = off`, so there is no other cause outside of transactions that are
+  /// read-only on purpose. A pooler would show an old value of `in_hot_standby`.
+  private func noteStandby(in error: inout PostgreSQLError) {
+    guard error.state == .readOnlyTransaction, !error.isRaised, occupant == nil || !isReadOnly
+    else { return }
+    error.isOnStandby = true
+    error.hint = "connect to the primary; with several hosts, add target_session_attrs=read-write"
+    hasFoundStandby = true
+  }
+
+  /// Adds to the error what its context shows about functions. Keeps only names, because the context can quote
+  /// statements and rows.
   private static func note(_ context: String?, in error: inout PostgreSQLError) {
     let lines = (context ?? "").split(separator: "\n")
-    guard let first = lines.first else { return }
+    // The context of a bound value, such as a table's name, is not a function. The server may translate this text; then
+    // the error counts as one of a function.
+    guard let first = lines.first, !first.hasPrefix("unnamed portal parameter") else { return }
     error.isWithinFunction = true
-    // Functions in other languages can raise any SQLSTATE without a mark, so each error counts as raised.
+    // A function in another language than PL/pgSQL can raise any SQLSTATE, and nothing in the error shows that the
+    // function raised it. So each error of such a function counts as raised.
     if context?.contains(/PL\/(?!pgSQL)\w/) == true { error.isRaised = true }
-    error.isOfScript =
+    error.isRaisedByScript =
       error.isRaised && lines.count == 1 && first.contains("inline_code_block")
     if first.hasPrefix("PL/"), let call = first.firstMatch(of: /([\w.$"]+)\(/) {
       error.function = String(call.1)
     }
   }
 
-  /// An error of libpq itself, which has no SQLSTATE. libpq may not have noticed that the connection is broken: after a
-  /// server crash it cannot send, but can still read the server's last message. So the connection must not be used
-  /// again.
+  /// Returns an error of libpq itself, which has no SQLSTATE. The connection must not be used again, even if libpq does
+  /// not report it as broken. For example, after a crash of the server libpq cannot send, but can still read the
+  /// server's last message.
   func brokenConnection(statement: String?) -> PostgreSQLError {
-    guard !isSevered else {
+    guard !isAborted else {
       return PostgreSQLError(
         code: .connectionLost,
-        message: "the connection to PostgreSQL was closed because the server did not answer",
-        hint: "run again when the server answers", statement: statement)
+        message: "the connection to PostgreSQL was closed because the server did not respond",
+        hint: "run again when the server responds", statement: statement)
     }
     return PostgreSQLError(
       code: .connectionLost,
@@ -176,7 +194,8 @@ extension Connection {
       offsets.append(encoded.map { _ in buffer.count })
       lengths.append(Int32(encoded?.count ?? 0))
       buffer += encoded ?? []
-      buffer.append(0)  // an empty bytea still needs an address of its own
+      // The zero byte ends a text. It also gives an empty bytea an address in the buffer.
+      buffer.append(0)
     }
     let formats: [Int32] = parameters.map { $0.isBinary ? 1 : 0 }
     return buffer.withUnsafeBytes { bytes in
@@ -203,7 +222,7 @@ extension SQL {
     guard parameters.isEmpty else {
       throw PostgreSQLError(
         code: .misuse, message: "a script or a COPY cannot have bound values",
-        hint: "write it as a literal", statement: text)
+        hint: "write each value as a literal", statement: text)
     }
     return text
   }

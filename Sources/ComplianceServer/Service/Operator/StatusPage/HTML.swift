@@ -1,6 +1,6 @@
 internal import Foundation
 
-/// HTML that escapes interpolated texts. So a name or an error cannot become markup.
+/// HTML that escapes interpolated strings. So a job's name or error cannot become markup.
 ///
 ///     let cell: HTML = "<td>\(job.name)</td>"
 struct HTML: ExpressibleByStringInterpolation {

@@ -11,7 +11,7 @@ struct JobOverview: Sendable {
   let profile: WireProfile
   /// Such as `2021-08-11 19:42:55`, in UTC.
   let createdAt: String
-  /// The time since the job's upload, or from the upload to the job's end; nil before the upload.
+  /// The time since the job's upload, or from the upload to the job's end; nil without an upload.
   let workSeconds: Double?
   /// The time that is left for the upload.
   let uploadSecondsLeft: Double

@@ -15,7 +15,7 @@ struct ResponsiveTable {
       case number = "n"
       /// Text on one line, in a monospaced font.
       case identifier = "id"
-      /// Text that may wrap.
+      /// Text that can wrap.
       case free
       /// Text from clients. The column gets the remaining width.
       case name
@@ -27,8 +27,8 @@ struct ResponsiveTable {
   }
 
   struct Row {
-    /// The element's ID. It is unique on the page, and an update keeps it. Without it, an update could not find the
-    /// row.
+    /// The element's ID. It is unique on the page and stays the same, because an update of the page finds the row by
+    /// it.
     let id: String
     /// The cells, one for each column.
     let cells: [HTML]

@@ -237,7 +237,7 @@ struct StatusPage {
     }
     let list: HTML =
       newest.isEmpty ? "" : "<ol class=\"newest\" aria-label=\"The newest first\">\(newest)</ol>"
-    return section("faults", "Faults <small>by plan</small>", "\(table.html)\(list)")
+    return section("faults", "Faults <small>of the fault plan</small>", "\(table.html)\(list)")
   }
 
   // MARK: Quantities

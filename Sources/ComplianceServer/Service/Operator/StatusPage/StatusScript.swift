@@ -89,16 +89,16 @@ extension StatusPage {
         showNotice("The server does not respond.");
       }
       isUpdating = false;
-      plan();
+      scheduleUpdate();
     }
 
-    function plan() {
+    function scheduleUpdate() {
       if (!document.hidden) timer = setTimeout(update, interval);
     }
 
     // A hidden page is not updated. When it becomes visible again, it is updated at once.
     document.addEventListener("visibilitychange", update);
-    plan();
+    scheduleUpdate();
 
     """
 }

@@ -7,13 +7,13 @@ import Warehouse
 /// The values that all statements of one transaction use.
 struct BatchContext {
   var origin: BatchOrigin
-  /// Whether deleted rows leave a tombstone.
+  /// Whether deleted and redacted rows leave a tombstone.
   let tombstones: Bool
   let versions: RowVersions
   /// The reasons for which the dataset protects rows. An answer with one of them hides rows and releases no
   /// ID.
   let protecting: [String]
-  /// Whether event records were ever pruned. If so, only a trace may record an edit.
+  /// Whether event records were ever pruned. Then a trace can be the only record of an edit.
   let hasPrunedRecords: Bool
   /// When the statements run.
   var moment = Moment.inBatch
@@ -28,7 +28,7 @@ struct BatchContext {
     case inBatch
   }
 
-  /// The place of a row: its table or partition, and its `ctid` there.
+  /// The place of a row: the OID of its table or partition, and its `ctid` there.
   struct RowPlace {
     let part: Int64
     let place: String
@@ -44,7 +44,7 @@ struct BatchContext {
     self.hasPrunedRecords = hasPrunedRecords
   }
 
-  /// The edits for which the action was already done.
+  /// The edits that the dataset has already applied.
   var edits: EditHistory { EditHistory(origin, hasPrunedRecords: hasPrunedRecords) }
 
   func mayBeHeld(_ key: HoldKey) -> Bool { heldTables?.contains(key.table) ?? true }
@@ -53,8 +53,8 @@ struct BatchContext {
 /// The SQL of a change. Rows that are already in the wanted state are not changed, so an event that is
 /// applied again changes nothing.
 extension Change {
-  /// Changes the rows that the events of `range` match, and counts them by event in `lethe_touched`. Writes
-  /// an event record for each row that has an ID of its own. If the row is deleted, also writes a tombstone.
+  /// Changes the rows that the events of `range` match, and counts them by event in `lethe_touched`. Writes an event
+  /// record for each row that has an ID of its own. If the row is deleted or redacted, also writes a tombstone.
   ///
   /// - Parameter rowsMax: the number of rows after which the statement stops. Another call continues.
   func statement(
@@ -93,8 +93,8 @@ extension Change {
       """
   }
 
-  /// The largest set of rows that the change would touch, as a query of (id, reason). Runs before the
-  /// transaction.
+  /// A query of (id, reason) with all rows that the change can touch. It runs before the transaction, so it may
+  /// contain more rows than the change touches.
   func matches(
     of range: EventRange, in context: BatchContext, andAlso condition: SQL = "true"
   ) -> SQL {
@@ -105,7 +105,7 @@ extension Change {
       """
   }
 
-  /// The places of the rows that the change would touch, as a query of (id, part, place). Runs before the
+  /// A query of (id, part, place) with the places of all rows that the change can touch. Runs before the
   /// transaction.
   func locations(of range: EventRange, in context: BatchContext) -> SQL {
     let context = context.ahead
@@ -125,7 +125,7 @@ extension Change {
   /// with their keys.
   func unchangedRows(of range: EventRange, in context: BatchContext, rowsMax: Int) -> SQL {
     var context = context
-    // Holds may have been created since they were looked up.
+    // Holds might have been created since the tables with holds were looked up.
     context.heldTables = nil
     let key = target.table.primaryKey.isEmpty ? [target.match.name] : target.table.primaryKey
     let names = key.map { "\(literal: $0 + " ") || t.\(identifier: $0)::text" as SQL }
@@ -190,8 +190,8 @@ extension Change {
     """
   }
 
-  /// The conditions, for a row to be deleted, that no dependent row is deleted with it. A row can depend on
-  /// it through a further target, or through a foreign key of the table to itself.
+  /// The conditions that no other row depends on the row to delete. A row can depend on it through a further
+  /// target, or through a foreign key of the table to itself.
   private var hasNoDependents: [SQL] {
     guard isDelete else { return [] }
     let ofTargets = dependents.map { dependent in
@@ -243,7 +243,7 @@ extension Change {
     return all
   }
 
-  /// The conditions that the change still has something to do in a row.
+  /// The conditions that a row is not yet in the state that the change makes.
   private func needsChange(_ context: BatchContext) -> [SQL] {
     if let protection = protection(in: context) { return [needsChange(protection)] }
     return kind.needsChange(row).map { [$0] } ?? []

@@ -3,11 +3,12 @@ import Ledger
 import SQLText
 import Warehouse
 
-/// Writes holds for rows that IDs hide through protections without holds, if another ID hides them now. The
-/// hold restores the values of `restore`, because no other values are known.
+/// Writes holds for rows that are hidden by protections without holds, if an event of the batch also protects
+/// them. The hold has the values of `restore` as former values, because no other values are known.
 extension Change {
   /// - Parameter protections: the paths on which IDs protected without holds may hide rows.
-  /// - Returns: nil if the change is not a protection, or if the definition has no values to restore.
+  /// - Returns: nil if the change writes no holds, if the definition has no values to restore, or if none of the
+  ///   paths leads to the change's table.
   func formerHolds(
     of range: EventRange, in context: BatchContext, protections: [ProtectionPath]
   ) -> SQL? {

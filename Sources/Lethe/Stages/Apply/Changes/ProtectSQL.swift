@@ -10,13 +10,13 @@ struct Protection {
   let restore: Restore
   let key: HoldKey
   /// Whether the table may already have held rows.
-  let mayMeetHolds: Bool
+  let mayHaveHolds: Bool
 }
 
 /// The SQL of protections. One statement hides a row and writes its hold, which contains the former values of
 /// only the columns that the statement changes:
 ///
-///     reached   the rows of the events with something to do (only where rows may be held already)
+///     reached   the rows that still need something for an event (only where rows may be held already)
 ///     old       those of them that change, locked, with their old values
 ///     changed   the same rows, with their new values
 ///     holds     a hold for each row, or more columns for an existing hold
@@ -29,14 +29,14 @@ extension Change {
   /// needed.
   func protection(in context: BatchContext) -> Protection? {
     guard let hiding = kind.hiding, let key = holdKey else { return nil }
-    let mayMeetHolds = context.mayBeHeld(key)
-    guard hiding.restore.keepsHolds || mayMeetHolds else { return nil }
+    let mayHaveHolds = context.mayBeHeld(key)
+    guard hiding.restore.keepsHolds || mayHaveHolds else { return nil }
     return Protection(
-      set: hiding.set, restore: hiding.restore, key: key, mayMeetHolds: mayMeetHolds)
+      set: hiding.set, restore: hiding.restore, key: key, mayHaveHolds: mayHaveHolds)
   }
 
   func holdJoin(_ protection: Protection) -> SQL {
-    guard protection.mayMeetHolds else { return "" }
+    guard protection.mayHaveHolds else { return "" }
     return """
 
       LEFT JOIN LATERAL (\(protection.key.hold)) AS h ON true
@@ -56,22 +56,22 @@ extension Change {
 
   /// The condition that a column of a row has to change. A column that gets the current time changes if it is
   /// NULL, and whenever another column of the action changes.
-  private func wants(
+  private func mustChange(
     _ value: ColumnValue, _ protection: Protection
   ) -> SQL {
     var differs = row.differs(value)
     if row.expression(of: value) != nil {
       let others = protection.set.filter { row.expression(of: $0) == nil }
-        .map { wants($0, protection) }
+        .map { mustChange($0, protection) }
       differs = .any([differs] + others)
     }
-    guard protection.mayMeetHolds else { return differs }
+    guard protection.mayHaveHolds else { return differs }
     return "(\(differs) AND \(isHeld(value.column)) IS NOT TRUE)"
   }
 
   /// The condition that a row has a column that has to change.
   func needsChange(_ protection: Protection) -> SQL {
-    .any(protection.set.map { wants($0, protection) })
+    .any(protection.set.map { mustChange($0, protection) })
   }
 
   /// The columns of a row that a hold has set but that the event's ID does not hold yet.
@@ -85,7 +85,7 @@ extension Change {
       """
     let columns = protection.set.map { value -> SQL in
       let name: SQL = "\(literal: value.column)"
-      // An ID that holds the row because of an earlier definition keeps its columns.
+      // If the definition no longer keeps holds, an ID that already holds the row gets no more columns.
       let isMine: SQL = protection.restore.keepsHolds ? " AND \(name) = ANY (r.columns)" : ""
       return """
         CASE WHEN \(isHeld(value.column))
@@ -101,7 +101,7 @@ extension Change {
     _ protection: Protection, _ range: EventRange, _ context: BatchContext
   ) -> SQL {
     var parts = [needsChange(protection)]
-    if protection.mayMeetHolds {
+    if protection.mayHaveHolds {
       parts.append("(\(unheldColumns(protection, context))) IS NOT NULL")
     }
     return (matchingRows(range, context) + [.any(parts)]).joined(separator: "\n  AND ")
@@ -114,7 +114,7 @@ extension Change {
     returning columns: [SQL]
   ) -> SQL {
     var ctes: [SQL] = []
-    if protection.mayMeetHolds {
+    if protection.mayHaveHolds {
       ctes.append(reachedCTE(protection, range, context, rowsMax: rowsMax, columns))
     }
     ctes += [
@@ -176,11 +176,11 @@ extension Change {
     }
     .joined()
     let flags = protection.set.enumerated().map {
-      ", \(wants($1, protection)) AS w\(literal: $0)" as SQL
+      ", \(mustChange($1, protection)) AS w\(literal: $0)" as SQL
     }
     .joined()
     let rowKey: SQL = ", \(protection.key.json(of: "t")) AS row_key"
-    guard protection.mayMeetHolds else {
+    guard protection.mayHaveHolds else {
       return """
         old AS MATERIALIZED (
         SELECT \(eventColumns(columns)), \(keyColumns(protection))\(former)\(flags)\(rowKey)
@@ -256,15 +256,15 @@ extension Change {
     let changed = protection.set.enumerated().map { index, value in
       "CASE WHEN o.w\(literal: index) THEN ARRAY[\(literal: value.column)] END" as SQL
     }
-    // A full join is always a hash or merge join. Without statistics, the server may expect few rows in a
-    // batch, and would compare every row with every other row.
+    // A full join is always a hash or merge join. For another join, the planner could choose a nested loop over all
+    // rows of the batch, because without statistics it may expect few rows.
     var parts: [SQL] = [
       """
       SELECT g.hold_id, o.event_id, pg_catalog.unnest(\(changed.joined(separator: " || "))) AS name
       FROM holds AS g FULL JOIN old AS o USING (row_key) WHERE coalesce(g.hold_id, 0) <> 0
       """
     ]
-    if protection.mayMeetHolds {
+    if protection.mayHaveHolds {
       parts.append(
         """
         SELECT q.hold_id, q.event_id, pg_catalog.unnest(q.unheld) FROM reached AS q
@@ -279,7 +279,7 @@ extension Change {
 
   /// Removes from the holds the values that the change removes from their rows, so that they are never
   /// restored. A hold without a column left ends. Nil if the change removes nothing from rows that stay, or
-  /// if none of these rows is held.
+  /// if the table has no held rows.
   func holdErasure(
     of range: EventRange, in context: BatchContext
   ) -> SQL? {

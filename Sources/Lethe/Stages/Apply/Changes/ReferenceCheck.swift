@@ -21,7 +21,7 @@ struct ReferenceCheck {
         let isOwn = key.refers(from: table.name)
         guard isOwn || !plan.isCovered(key, at: index) else { continue }
         let ids = try await blockedEvents(
-          key, of: change, besides: plan.deletes(referringBy: key, at: index), atMost: eventsMax)
+          key, of: change, excluding: plan.deletes(referringBy: key, at: index), atMost: eventsMax)
         guard ids.isEmpty else {
           return ids.map {
             .init(
@@ -39,7 +39,7 @@ struct ReferenceCheck {
   }
 
   private func blockedEvents(
-    _ key: WarehouseTable.ForeignKey, of change: Change, besides deletes: [Change],
+    _ key: WarehouseTable.ForeignKey, of change: Change, excluding deletes: [Change],
     atMost eventsMax: Int
   ) async throws -> [Int64] {
     let range = EventRange(all: chunk)
@@ -61,8 +61,8 @@ struct ReferenceCheck {
   }
 }
 
-/// Finds rows that refer to rows that another event of the chunk deletes. Both must be deleted in one
-/// transaction.
+/// Finds foreign keys between rows that two events of the chunk delete. The referring row and the referenced row
+/// must then be deleted in one transaction.
 struct CrossReferences {
   let connection: Connection
   let context: BatchContext

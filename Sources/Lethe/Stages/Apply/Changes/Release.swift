@@ -11,19 +11,20 @@ struct Release {
   let chunk: Chunk
   let context: BatchContext
   let records: BatchLedger
-  /// The paths on which IDs protected without holds may hide a row.
+  /// The paths from IDs that an earlier version protected without holds to the rows that they may hide.
   let protections: [ProtectionPath]
 
   struct Outcome {
     /// The last hold that was processed. Nil if there was none.
     var lastHold: Int64?
-    var rowsOpened = 0
+    var rowsRestored = 0
+    /// Whether event records were written for restored rows.
     var hasRecords = false
   }
 
   /// - Parameters:
   ///   - after: the hold after which to start.
-  ///   - holdsMax: the most holds to process.
+  ///   - holdsMax: the maximum number of holds to process. Nil means no limit.
   func run(
     _ range: EventRange, after hold: Int64 = 0, holdsMax: Int? = nil
   ) async throws -> Outcome {
@@ -31,15 +32,18 @@ struct Release {
     guard range.mayRestore else { return outcome }
     outcome.lastHold = try await lockEnding(range, after: hold, holdsMax: holdsMax)
     guard outcome.lastHold != nil else { return outcome }
-    let holds = HoldEnding(
+    // Other pipelines may have hidden rows of other tables.
+    try await RowLock.take(
+      HoldClosing.tablesEnding(on: transaction), on: transaction, transaction.timeouts)
+    let restoration = RowRestoration(
       transaction: transaction, catalog: catalog, type: context.origin.type,
       versions: context.versions,
       protections: protections, chunk: chunk)
-    try await holds.findRestorableColumns()
-    try await holds.open()
-    outcome.rowsOpened = try await records.countOpened()
-    if outcome.rowsOpened > 0 { outcome.hasRecords = try await records.recordOpened() > 0 }
-    try await holds.end(jobID: context.origin.jobID)
+    try await restoration.findRestorableColumns()
+    try await restoration.restoreRows()
+    outcome.rowsRestored = try await records.countRestored()
+    if outcome.rowsRestored > 0 { outcome.hasRecords = try await records.recordRestored() > 0 }
+    try await restoration.endHolds(jobID: context.origin.jobID)
     return outcome
   }
 
@@ -62,11 +66,11 @@ struct Release {
           AND NOT s.reason = ANY (\(context.protecting)::lethe.reason[])
         \(page)
       ), locked AS MATERIALIZED (
-        SELECT h.hold_id FROM lethe.hold AS h
+        SELECT h.hold_id, h.table_name FROM lethe.hold AS h
         WHERE h.hold_id IN (SELECT hold_id FROM ending) ORDER BY h.hold_id FOR UPDATE
       )
-      INSERT INTO lethe_ending (hold_id, id, reason)
-      SELECT hold_id, id, reason FROM ending JOIN locked USING (hold_id)
+      INSERT INTO lethe_ending (hold_id, id, reason, table_name)
+      SELECT hold_id, id, reason, table_name FROM ending JOIN locked USING (hold_id)
       """)
     return try await transaction.query("SELECT max(hold_id) FROM lethe_ending")
       .onlyRow(as: Int64?.self)

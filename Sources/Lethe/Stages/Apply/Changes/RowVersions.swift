@@ -1,22 +1,22 @@
 import PostgreSQL
 import Warehouse
 
-/// Decides by a row's version whether another writer has changed the row since the export, if the version can
-/// be trusted.
+/// Decides whether another writer has changed a row since the export. It uses the row's version `xmin`, which is the ID
+/// of the transaction that wrote the row. If the versions cannot be trusted, no row counts as unchanged.
 struct RowVersions {
   /// The transactions that the export of the chunk saw, in the format of `pg_current_snapshot()`. Nil if they
   /// were not recorded.
   let exportedSnapshot: String?
-  /// The cluster of the export, and the current cluster. Nil if they are unknown.
+  /// The database cluster of the export, and the current database cluster. Nil if they are unknown.
   let exportedCluster: Int64?
   let cluster: Int64?
 
   /// Transaction IDs of different clusters cannot be compared.
   private var isComparable: Bool { cluster != nil && cluster == exportedCluster }
 
-  /// The condition that a row's version is from before the export, or is Lethe's own. All transactions below
-  /// the snapshot's xmin had ended by then. For a higher number, this is unknown, because it may be the
-  /// number of a subtransaction.
+  /// The condition that a row's version is older than the export, or was written by Lethe. All transactions with
+  /// an ID below the snapshot's xmin had ended before the export. For a higher ID, this is unknown, because it may
+  /// be the ID of a subtransaction.
   func isOlderThanExport(
     _ alias: SQL, of table: WarehouseTable
   ) -> SQL {

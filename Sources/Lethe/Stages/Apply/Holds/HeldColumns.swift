@@ -1,3 +1,4 @@
+import CrashPoints
 import Definitions
 import Ledger
 import PostgreSQL
@@ -6,14 +7,15 @@ import Warehouse
 /// Follows renames of the columns and tables that have holds.
 ///
 /// A name that still exists is used unchanged, because many migrations put another column or table in the
-/// place of the former one. Only a missing name is looked up by PostgreSQL's own numbers.
+/// place of the former one. Only a missing name is looked up by the table's OID and the column's attribute
+/// number.
 struct HeldColumns {
   let connection: Connection
   let catalog: Catalog
 
   private var names: HoldNames { HoldNames(connection: connection) }
 
-  /// Records PostgreSQL's numbers for the columns that the changes may hide or use as row keys.
+  /// Records the OIDs and attribute numbers of the columns that the changes may set or use as row keys.
   func note(_ plan: ApplyPlan) async throws {
     for change in plan.changes where change.kind.hiding != nil {
       guard let key = change.holdKey, let table = TableName(key.table)
@@ -25,9 +27,9 @@ struct HeldColumns {
   /// Updates the holds, their holders and their keys to the current names.
   func follow() async throws {
     guard !(try await renamedTables()).isEmpty else { return }
-    try await connection.withTransaction { transaction in
-      // Another chunk may follow the same names at this moment. If columns have swapped names, it would be
-      // wrong to follow the names twice.
+    try await connection.withTransaction(recording: .heldNamesFollowed) { transaction in
+      // Another process may update the same holds at this moment. If columns have swapped names, a second update
+      // would undo the first one.
       try await names.lock(on: transaction)
       for rename in try await renamedTables(on: transaction) {
         try await names.follow(rename, on: transaction)
@@ -78,7 +80,7 @@ struct HeldColumns {
       let (table, column, now) = (row.table, row.column, row.tableNow)
       let (columnNow, isDropped) = (row.columnNow, row.isDropped)
       let isMoved = now.written != table
-      // In another cluster, the number may belong to another table.
+      // In another database cluster, the OID may belong to another table.
       if isMoved {
         guard row.isSameCluster, try await isMovedHere(table, now, session) else { continue }
       }
@@ -110,7 +112,7 @@ struct HeldColumns {
     }.sorted { $0.table < $1.table }
   }
 
-  /// Whether no table has the former name, and the definition uses the new one.
+  /// Whether no table has the former name, and the definition uses the new name.
   private func isMovedHere(
     _ table: String, _ now: TableName, _ session: some Session
   ) async throws -> Bool {

@@ -4,8 +4,8 @@ import Ledger
 public import PostgreSQL
 public import Warehouse
 
-/// Keeps the row keys in `lethe.hold` up to date if a table gets another key, becomes a partition, or loses
-/// rows that Lethe did not delete.
+/// Keeps `lethe.hold` up to date if a table or a column is renamed, if a table gets another key or becomes a partition,
+/// or if rows that Lethe did not delete no longer exist.
 public struct HoldKeys: Sendable {
   private let connection: Connection
   private let catalog: Catalog
@@ -64,10 +64,10 @@ public struct HoldKeys: Sendable {
     try await HeldColumns(connection: connection, catalog: catalog).follow()
   }
 
-  /// The tables that have holds with rows that cannot be found. The table does not exist, a column of the key
+  /// The tables that have holds whose rows cannot be found, because the table does not exist, a column of the key
   /// or a column that was set is missing, or row-level security may hide rows. A table that was only renamed
   /// is not included, because the next run follows the new name.
-  public func tablesOutOfReach() async throws -> [String] {
+  public func tablesWithUnreachableRows() async throws -> [String] {
     let renamedTables = try await HeldColumns(connection: connection, catalog: catalog)
       .renamedTables()
     var tables: [String] = []

@@ -28,10 +28,10 @@ public struct OperatorRelease: Sendable {
     }
   }
 
-  /// The number of holds for each outcome.
+  /// The number of rows or IDs for each outcome.
   public struct Outcome: Sendable, Equatable, Codable {
     /// Rows that have their former values again.
-    public var opened = 0
+    public var restored = 0
     /// Rows that other IDs also hold.
     public var held = 0
     /// Rows that another writer has changed in the meantime. They stay unchanged.
@@ -39,13 +39,21 @@ public struct OperatorRelease: Sendable {
     /// Rows that no longer exist.
     public var gone = 0
     /// Rows that stay hidden and no longer have a hold.
-    public var forgotten = 0
-    /// Rows that an ID hides through a protection without a hold.
+    public var keptHidden = 0
+    /// Rows that stay hidden for now, because an ID hides them through a protection without a hold, or because it is
+    /// unknown whether they still exist.
     public var waits = 0
     /// IDs whose protections without holds were removed.
     public var protections = 0
 
     public init() {}
+
+    private enum CodingKeys: String, CodingKey {
+      case restored = "opened"
+      case held, changed, gone
+      case keptHidden = "forgotten"
+      case waits, protections
+    }
   }
 
   public init(connection: Connection, catalog: Catalog, definition: Definition) {
@@ -68,8 +76,6 @@ public struct OperatorRelease: Sendable {
   public func run(_ order: Order, isDryRun: Bool) async throws -> Report {
     do {
       return try await connection.withTransaction { transaction in
-        try await transaction.execute(
-          "SET LOCAL lock_timeout = \(literal: transaction.timeouts.lockTimeout)")
         let outcome = try await release(order, transaction)
         if isDryRun { throw RolledBack(report: .done(outcome)) }
         try await HoldLedger(connection: connection)
@@ -83,33 +89,54 @@ public struct OperatorRelease: Sendable {
 
   private func release(_ order: Order, _ transaction: Transaction) async throws -> Outcome {
     try await transaction.runScript(ScratchTables.ofReleases)
-    let holds = HoldEnding(
+    let restoration = RowRestoration(
       transaction: transaction, catalog: catalog, type: order.type, versions: nil,
       protections: try ProtectionPath.all(of: definition, catalog: catalog), chunk: nil)
+    try await lockTables(of: order, transaction)
     try await lock(order, transaction)
-    try await holds.findRestorableColumns()
+    try await restoration.findRestorableColumns()
     if order.keepsHidden {
       try await transaction.execute(
         "UPDATE lethe_due SET outcome = CASE WHEN columns = '{}' THEN 'held' ELSE 'forgotten' END")
     } else {
-      try await holds.open()
+      try await restoration.restoreRows()
     }
     var outcome = try await counted(transaction)
-    if outcome.opened > definition.limits.maxRestoredRows {
+    if outcome.restored > definition.limits.maxRestoredRows {
       throw RolledBack(
         report: .stopped(
           reason: """
-            it would restore \(outcome.opened) rows; max_restored_rows is \(definition.limits.maxRestoredRows)
+            it would restore \(outcome.restored) rows; max_restored_rows is \(definition.limits.maxRestoredRows)
             """,
           remedy:
             "release fewer IDs at a time, or raise limits.max_restored_rows; nothing was changed"))
     }
-    try await holds.end(jobID: nil)
+    try await restoration.endHolds(jobID: nil)
     if order.keepsHidden {
       outcome.protections = try await HoldLedger(connection: connection)
         .forgetProtections(type: order.type, ids: order.ids, on: transaction)
     }
     return outcome
+  }
+
+  /// Waits for batches over the tables of the holds. Such a batch may add a hold of another table.
+  private func lockTables(of order: Order, _ transaction: Transaction) async throws {
+    var locked: Set<TableName> = []
+    while true {
+      let tables = Set(try await tables(of: order, transaction))
+      if tables.isSubset(of: locked) { break }
+      try await RowLock.take(tables, on: transaction, transaction.timeouts)
+      locked.formUnion(tables)
+    }
+  }
+
+  private func tables(of order: Order, _ transaction: Transaction) async throws -> [TableName] {
+    try await transaction.query(
+      """
+      SELECT DISTINCT h.table_name FROM lethe.holder AS r JOIN lethe.hold AS h USING (hold_id)
+      WHERE r.type = \(order.type.rawValue)::lethe.job_type AND r.id = ANY (\(order.ids)::bigint[])
+      """
+    ).rows(as: String.self).compactMap { TableName($0) }
   }
 
   private func lock(_ order: Order, _ transaction: Transaction) async throws {
@@ -119,11 +146,11 @@ public struct OperatorRelease: Sendable {
         SELECT r.hold_id, r.id FROM lethe.holder AS r
         WHERE r.type = \(order.type.rawValue)::lethe.job_type AND r.id = ANY (\(order.ids)::bigint[])
       ), locked AS MATERIALIZED (
-        SELECT h.hold_id FROM lethe.hold AS h
+        SELECT h.hold_id, h.table_name FROM lethe.hold AS h
         WHERE h.hold_id IN (SELECT hold_id FROM ending) ORDER BY h.hold_id FOR UPDATE
       )
-      INSERT INTO lethe_ending (hold_id, id, reason)
-      SELECT hold_id, id, 'clean' FROM ending JOIN locked USING (hold_id)
+      INSERT INTO lethe_ending (hold_id, id, reason, table_name)
+      SELECT hold_id, id, 'clean', table_name FROM ending JOIN locked USING (hold_id)
       """)
   }
 
@@ -134,11 +161,11 @@ public struct OperatorRelease: Sendable {
     ).rows(as: String.self, Int.self)
     for (word, count) in counts {
       switch word {
-      case "opened": outcome.opened = count
+      case "restored": outcome.restored = count
       case "held": outcome.held = count
       case "changed": outcome.changed = count
       case "gone": outcome.gone = count
-      case "forgotten": outcome.forgotten = count
+      case "forgotten": outcome.keptHidden = count
       default: outcome.waits += count
       }
     }
@@ -150,6 +177,6 @@ extension OperatorRelease.Order {
   fileprivate func sealed(_ outcome: OperatorRelease.Outcome) -> HoldLedger.SealedRelease {
     HoldLedger.SealedRelease(
       type: type, ids: ids, keepsHidden: keepsHidden, by: by, note: note,
-      opened: outcome.opened, forgotten: outcome.forgotten + outcome.protections)
+      restored: outcome.restored, forgotten: outcome.keptHidden + outcome.protections)
   }
 }

@@ -8,9 +8,9 @@ public actor ApplyPacer {
   private let pace: ApplyPace
   private let logger: Logger
   private let clock = ContinuousClock()
-  /// The time since the last wait; nil before the first one.
+  /// Nil before the first wait.
   private var window: Window?
-  /// By run.
+  /// The warnings that were already logged, by run.
   private var warned: [Int64: Set<PaceWarning>] = [:]
   private var seconds: [String: Double] = [:]
 
@@ -18,7 +18,7 @@ public actor ApplyPacer {
   private struct Window {
     let began: ContinuousClock.Instant
     let walBytes: Int
-    /// The chunk's rows when the window began, or at its last commit.
+    /// The number of rows changed for the chunk when the window began, or at its last commit.
     var rowsBefore: Int
     var rowsChanged = 0
     var committed: ContinuousClock.Instant?
@@ -31,7 +31,7 @@ public actor ApplyPacer {
     (self.pace, self.logger) = (pace, logger)
   }
 
-  /// How long apply has waited for the rows of a dataset in this process.
+  /// How many seconds the pace has made apply wait for a dataset, in this process.
   public func secondsWaited(of dataset: String) -> Double {
     ((seconds[dataset] ?? 0) * 1000).rounded() / 1000
   }
@@ -43,7 +43,7 @@ public actor ApplyPacer {
     guard !pace.isOff else { return }
     let began = clock.now
     var hasSlept = false
-    var said: PaceCause?
+    var loggedCause: PaceCause?
     defer {
       if hasSlept { seconds[chunk.dataset, default: 0] += Self.seconds(since: began, clock) }
     }
@@ -53,18 +53,21 @@ public actor ApplyPacer {
       let waited = hasSlept ? Self.seconds(since: began, clock) : 0
       switch pace.decision(on: observation, waitedSeconds: waited) {
       case .wait(let seconds, let cause):
-        if said == nil, waited + seconds > Self.silentSecondsMax {
-          said = cause
+        if loggedCause == nil, waited + seconds > Self.silentSecondsMax {
+          loggedCause = cause
           notice("apply waits: \(cause)", chunk)
         }
         hasSlept = true
         try await Task.sleep(for: .seconds(seconds), clock: clock)
         continue
       case .goOnAnyway(let cause):
-        notice("apply goes on, because it has waited \(TimeSpan(seconds: waited)): \(cause)", chunk)
+        notice(
+          """
+          apply goes on after the longest wait, \(TimeSpan(seconds: waited)), although the cause remains: \(cause)
+          """, chunk)
       case .goOn:
-        if let said {
-          let now = said.lagText(in: observation).map { ": \($0)" } ?? ""
+        if let loggedCause {
+          let now = loggedCause.lagText(in: observation).map { ": \($0)" } ?? ""
           notice("apply goes on after \(TimeSpan(seconds: waited))\(now)", chunk)
         }
       }
@@ -108,9 +111,9 @@ public actor ApplyPacer {
     (clock.now - instant) / .seconds(1)
   }
 
-  // MARK: Telling
+  // MARK: Logging
 
-  /// Each warning once for each run.
+  /// Logs each warning once for each run.
   private func warn(_ observation: PaceObservation, _ chunk: Chunk) {
     for warning in pace.warnings(on: observation)
     where warned[chunk.runID, default: []].insert(warning).inserted {
@@ -122,6 +125,6 @@ public actor ApplyPacer {
 
   private func notice(_ text: String, _ chunk: Chunk) {
     logger.notice(
-      "\(chunk.label): \(text)", metadata: ["stage": "apply", "chunk": "\(chunk.id)"])
+      "\(chunk.label): \(text)", metadata: chunk.metadata("apply"))
   }
 }

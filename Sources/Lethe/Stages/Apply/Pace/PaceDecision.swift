@@ -62,7 +62,7 @@ enum PaceDecision: Sendable, Equatable {
 /// Why a bound has no effect.
 public enum PaceWarning: Sendable, Hashable {
   case noStandby
-  /// None with this `application_name`.
+  /// No standby has this `application_name`.
   case standbyMissing(String)
   /// - Parameter role: quoted for SQL.
   case lagHidden(role: String)
@@ -73,15 +73,16 @@ public enum PaceWarning: Sendable, Hashable {
 extension ApplyPace {
   /// How long to wait before a lag is observed again.
   static let lagPollSeconds = 0.5
-  /// The archive lags if more WAL waits for it than the rate allows in this time.
+  /// The archive lags if more WAL waits for it than `wal_rate_max` allows in this number of seconds.
   static let archiveSecondsMax = 60
-  /// The archive never lags with fewer files: one is being written, and one is being archived.
+  /// With this many waiting files or fewer, the archive does not count as lagging. Some files are always being written
+  /// or archived.
   static let archiveSegmentsMin = 4
 
   /// - Parameter waitedSeconds: how long this wait has lasted.
   func decision(on observation: PaceObservation, waitedSeconds: Double) -> PaceDecision {
     let causes = causes(in: observation)
-    // A lag is named first: it may last, while a rate and a pause end by themselves.
+    // A lag has priority as the cause: it may last, but the waits for a rate and a pause end by themselves.
     guard
       let cause = causes.first(where: \.cause.isLag) ?? causes.max(by: { $0.seconds < $1.seconds })
     else { return .goOn }
@@ -161,7 +162,7 @@ extension ApplyPace {
 }
 
 extension PaceObservation.Standby {
-  /// Its lag as a part of the bound; 0 if it is hidden.
+  /// Its lag as a fraction of the bound; 0 if it is hidden.
   fileprivate func share(of most: ApplyPace.ReplicaLag) -> Double {
     guard let lag else { return 0 }
     return switch most {
@@ -173,8 +174,8 @@ extension PaceObservation.Standby {
   fileprivate func lagText(_ most: ApplyPace.ReplicaLag) -> String {
     guard let lag else { return "the lag of the standby \(name) is hidden" }
     return switch most {
-    case .time: "the standby \(name) lags \(lag.time)"
-    case .size: "the standby \(name) lags \(lag.size)"
+    case .time: "the standby \(name) lags by \(lag.time)"
+    case .size: "the standby \(name) lags by \(lag.size)"
     }
   }
 }
@@ -202,7 +203,7 @@ extension PaceCause: CustomStringConvertible {
     }
   }
 
-  /// The lag that was waited for, as it is now; nil if the cause is no lag or cannot be observed any more.
+  /// The current value of the lag that was waited for; nil if the cause is not a lag or can no longer be observed.
   func lagText(in observation: PaceObservation) -> String? {
     switch self {
     case .pause, .rows, .wal: nil

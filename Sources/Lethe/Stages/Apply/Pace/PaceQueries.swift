@@ -3,7 +3,7 @@ public import PostgreSQL
 
 /// Reads from the server what the pace depends on.
 extension PaceObservation {
-  /// Only the parts that `pace` needs.
+  /// Reads only what `pace` needs.
   /// - Returns: the observation, and the server's position in its WAL, in bytes.
   static func observed(
     for pace: ApplyPace, on session: some Session
@@ -19,7 +19,7 @@ extension PaceObservation {
     return (observation, wal)
   }
 
-  /// Receivers that replay nothing, such as pg_receivewal and pg_basebackup, are no standbys. Roles without
+  /// Receivers that replay nothing, such as pg_receivewal and pg_basebackup, are not standbys. Roles without
   /// pg_read_all_stats get NULL for everything but the name.
   ///
   /// `replay_lag` keeps its last value for some time after a standby has replayed everything, and is NULL after that.
@@ -53,7 +53,8 @@ extension PaceObservation {
     ).onlyRow(as: String.self, Bool.self)
   }
 
-  /// A file's name has the timeline, and then its position in units of 4 GiB and of files.
+  /// The server's position in its WAL, and the state of the archive. The name of a WAL file consists of the timeline,
+  /// the number of the 4 GiB unit, and the number of the file in that unit.
   private static func archive(
     on session: some Session
   ) async throws -> (walBytes: Int, Archive?) {

@@ -4,12 +4,13 @@ public import PostgreSQL
 import Vocabulary
 public import Warehouse
 
-/// Tests each change of a definition on one row of each part of its table with apply's own statement. It also
-/// restores a protected row, and rolls back everything. So it finds what a trigger, a constraint or a
-/// privilege forbids before a run does.
+/// Tries each change of a definition with apply's own statement, on one row of each part of its table, in at most 12
+/// parts. A row that was hidden is also restored. Then everything is rolled back. So refusals by a trigger, a
+/// constraint or a missing privilege are found before a run. A part is a leaf partition, or the table itself if it is
+/// not partitioned.
 ///
-/// Rows are changed one by one. Rows to which rows of other tables refer are left out, and no lock wait is
-/// longer than a second. Effects of triggers outside of the database are not rolled back, and sequences
+/// Rows are changed one by one. A DELETE is not tried on rows to which other rows refer, and no lock wait is longer
+/// than a second. Effects of triggers outside of the database are not rolled back, and sequences
 /// advance.
 public struct Rehearsal: Sendable {
   let connection: Connection
@@ -20,7 +21,7 @@ public struct Rehearsal: Sendable {
   public struct Outcome: Sendable {
     /// The findings on refused changes, copied rows, and changes that were not rehearsed.
     public var findings: [Finding] = []
-    /// The triggers that have copied rows, or have probably copied rows.
+    /// The triggers that have probably written copies of changed rows into other tables.
     public internal(set) var copying: Set<FiringTrigger> = []
 
     public init() {}
@@ -36,10 +37,11 @@ public struct Rehearsal: Sendable {
 
   /// An error that rolls back a transaction after its effect was examined.
   private struct RolledBack: Error {
-    let tally: RehearsalTally
+    let findings: RehearsalFindings
   }
 
-  /// The largest number of parts of a table that are tried. For each part, the planner reads all parts.
+  /// The largest number of parts of a table that are tried. Each try takes longer if the table has more parts,
+  /// because the planner reads them all.
   private static let partsMax = 12
 
   private static let lockTimeoutSeconds = 1
@@ -51,8 +53,9 @@ public struct Rehearsal: Sendable {
     self.definition = definition
   }
 
-  /// - Parameter announce: called with the triggers that will fire, before anything is tried.
-  /// - Throws: `PostgreSQLError` if the server cannot be reached.
+  /// - Parameter announce: called with a message that names the triggers that will fire, before anything is tried. Not
+  ///   called if no trigger fires.
+  /// - Throws: `PlanError` if a table or a column is missing; `PostgreSQLError` if the server cannot be reached.
   public func run(announce: (String) -> Void) async throws -> Outcome {
     var rehearsed: [Rehearsed] = []
     for dataset in definition.datasets {
@@ -74,54 +77,54 @@ public struct Rehearsal: Sendable {
     }
     var outcome = Outcome()
     for each in rehearsed {
-      let tally = try await rehearse(each)
-      outcome.copying.formUnion(tally.copying)
-      for finding in tally.findings where !outcome.findings.contains(finding) {
+      let findings = try await rehearse(each)
+      outcome.copying.formUnion(findings.copying)
+      for finding in findings.all where !outcome.findings.contains(finding) {
         outcome.findings.append(finding)
       }
     }
     return outcome
   }
 
-  private func rehearse(_ rehearsed: Rehearsed) async throws -> RehearsalTally {
+  private func rehearse(_ rehearsed: Rehearsed) async throws -> RehearsalFindings {
     let parts = try await catalog.parts(of: rehearsed.change.target.table, on: connection)
-    // The tried parts are spread evenly from the first to the last, because the newest and the oldest months
-    // may be unusual.
+    // The tried parts are spread evenly from the first to the last, because the newest and the oldest
+    // partitions may be unusual.
     let places = min(parts.count, Self.partsMax)
     let tried = Set((0..<places).map { $0 * (parts.count - 1) / max(places - 1, 1) })
-    var tally = RehearsalTally(
-      rehearsed, parts: parts.count, targets: try await deletedBefore(rehearsed))
+    var findings = RehearsalFindings(
+      rehearsed, parts: parts.count, targets: try await targetsWithDeletes(rehearsed))
     for (index, part) in parts.enumerated() {
       if tried.contains(index) {
-        tally = try await rehearse(rehearsed, on: part, tally)
+        findings = try await rehearse(rehearsed, on: part, findings)
       } else {
-        tally.skipped(part, "\(Self.partsMax) of its parts are tried")
+        findings.skipped(part, "at most \(Self.partsMax) parts of a table are rehearsed")
       }
     }
-    return tally
+    return findings
   }
 
   /// Rehearses a change on one part, in a transaction of its own, so that no lock is held for long.
   private func rehearse(
-    _ rehearsed: Rehearsed, on part: TablePart, _ tally: RehearsalTally
-  ) async throws -> RehearsalTally {
+    _ rehearsed: Rehearsed, on part: TablePart, _ findings: RehearsalFindings
+  ) async throws -> RehearsalFindings {
     do {
-      return try await connection.withTransaction { transaction -> RehearsalTally in
-        var tally = tally
+      return try await connection.withTransaction { transaction -> RehearsalFindings in
+        var findings = findings
         do {
-          try await begin(rehearsed, transaction).rehearse(on: part, &tally)
+          try await begin(rehearsed, transaction).rehearse(on: part, &findings)
         } catch let error as PostgreSQLError where error.state != nil {
-          tally.refused(error, on: nil)
+          findings.refused(error, on: nil)
         }
-        throw RolledBack(tally: tally)
+        throw RolledBack(findings: findings)
       }
     } catch let rolledBack as RolledBack {
-      return rolledBack.tally
+      return rolledBack.findings
     }
   }
 
-  /// The tables, and their parts, from which the events of a change delete rows before the change.
-  private func deletedBefore(_ rehearsed: Rehearsed) async throws -> Set<String> {
+  /// The target tables, and their parts, from which the plan deletes rows.
+  private func targetsWithDeletes(_ rehearsed: Rehearsed) async throws -> Set<String> {
     var names: Set<String> = []
     for change in rehearsed.plan.children where change.isDelete {
       names.insert("\(change.target.table.resolvedName)")
@@ -138,8 +141,7 @@ public struct Rehearsal: Sendable {
     _ = try await transaction.query(
       """
       SELECT set_config('lock_timeout', \("\(Self.lockTimeoutSeconds)s"), true),
-             set_config('statement_timeout', \("\(Self.statementTimeoutSeconds)s"), true),
-             set_config('jit', 'off', true)
+             set_config('statement_timeout', \("\(Self.statementTimeoutSeconds)s"), true)
       """)
     try await transaction.runScript(ScratchTables.ofBatches)
     _ = try await transaction.query("SELECT lethe.ensure_event_partitions(now())")
@@ -166,7 +168,7 @@ public struct Rehearsal: Sendable {
 }
 
 extension Finding {
-  /// The note that there was no rehearsal, because there are other errors.
+  /// The note that no change was rehearsed, because there are other errors.
   public static let notRehearsed = Finding(
     severity: .note, path: "datasets",
     message: "no change was rehearsed, because there are other errors",

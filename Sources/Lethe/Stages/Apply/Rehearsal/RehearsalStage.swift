@@ -13,69 +13,75 @@ struct RehearsalStage {
   let rehearsed: Rehearsal.Rehearsed
   /// Whether rows can be locked before they are changed. SELECT … FOR UPDATE requires the privilege UPDATE.
   let mayLock: Bool
-  /// Whether the server counts the writes to a table.
+  /// Whether the server counts the writes to each table: `track_counts` is on.
   let isCounted: Bool
 
   private var change: Change { rehearsed.change }
   private var table: WarehouseTable { change.target.table }
 
-  /// The limits for each part: how many rows are searched for a row that the change would change, and how
-  /// many are found.
+  /// The largest number of rows of a part that are searched for rows to try.
   private static let rowsLookedAtMax = 10_000
+  /// The largest number of rows that this search returns.
   private static let candidatesMax = 20
 
   /// The largest number of rows that are tried until one can be changed.
   private static let triesMax = 5
-  /// The limit for counting the rows of one ID before and after.
+  /// The largest number of rows of one ID that are counted before and after the change.
   private static let remainsMax = 1_000
 
-  func rehearse(on part: TablePart, _ tally: inout RehearsalTally) async throws {
+  func rehearse(on part: TablePart, _ findings: inout RehearsalFindings) async throws {
     guard !part.isForeign else {
-      tally.skipped(part, "on another server")
+      findings.skipped(part, "on another server")
       return
     }
-    // A cascade must not be tried. Without the privilege to read the table, rows that would cascade cannot be
-    // recognized.
+    // A DELETE with a cascade is not tried. Without the privilege to read the referencing table, it is unknown
+    // which rows have a cascade.
     if change.isDelete,
       let key = table.references.first(where: { !$0.isReadable && !$0.isRestricting })
     {
-      tally.skipped(part, "it could cascade to rows of \(key.table), which Lethe may not read")
+      findings.skipped(part, "it could cascade to rows of \(key.table), which Lethe may not read")
       return
     }
     var candidates: [Candidate] = []
     do {
       candidates = try await inSavepoint { try await self.candidates(of: part) }
     } catch let error as PostgreSQLError where error.state?.conditionClass == "22" {
-      // The change's condition fails on the data of a row. Without it, apply's own condition finds the rows.
+      // The condition that a row differs from the new values fails on the data of a row, for example in a cast. The
+      // search is repeated without this condition. `trial` then checks each row with apply's own condition.
       candidates = try await inSavepoint { try await self.candidates(of: part, differing: false) }
     } catch let error as PostgreSQLError where error.state != nil {
-      tally.refused(error, on: part)
+      findings.refused(error, on: part)
       return
     }
-    try await rehearse(candidates, of: part, &tally)
+    try await rehearse(candidates, of: part, &findings)
   }
 
   /// The result of restoring a row.
-  enum Opening {
+  enum Restoration {
     /// The row was restored, or the change did not hide it.
     case done
-    /// - Parameter isOfHaste: whether the cause may be that one transaction both hid and restored the row.
-    case refused(message: String, remedy: String, isOfHaste: Bool = false)
+    /// - Parameter mayDependOnTransaction: whether the cause may be that one transaction both hid and restored the row.
+    case refused(message: String, remedy: String, mayDependOnTransaction: Bool = false)
     case untried(String)
   }
 
+  /// The result of a change of one row.
   private enum Trial {
+    /// Apply's own condition does not match the row.
     case notDue
+    /// Another session has locked the row.
     case locked
+    /// The row is unchanged, although no error was raised.
     case kept
-    case done(inserted: [String], updated: [String], opening: Opening)
+    /// The row was changed. `inserted` and `updated` are other tables in which triggers have written rows.
+    case done(inserted: [String], updated: [String], restoration: Restoration)
     case refused(PostgreSQLError)
   }
 
-  /// Tries one row after the other until one is changed. If a single row is refused, a run can continue with
-  /// its other rows.
+  /// Tries one row after the other until a row is changed. A refusal of only some rows is a warning, because a run
+  /// sets these rows' events aside and continues with the other rows.
   private func rehearse(
-    _ candidates: [Candidate], of part: TablePart, _ tally: inout RehearsalTally
+    _ candidates: [Candidate], of part: TablePart, _ findings: inout RehearsalFindings
   ) async throws {
     var refusal: PostgreSQLError?
     var (tries, isLocked, isKept) = (0, false, false)
@@ -89,23 +95,23 @@ struct RehearsalStage {
       case .refused(let error):
         tries += 1
         refusal = refusal ?? error
-      case .done(let inserted, let updated, let opening):
-        tally.rehearsed(part, copiedTo: inserted, changing: updated, isCounted: isCounted)
-        tally.opened(opening, on: part)
-        if let refusal { tally.refused(refusal, on: part, isOneOfMany: true) }
+      case .done(let inserted, let updated, let restoration):
+        findings.rehearsed(part, copiedTo: inserted, changing: updated, isCounted: isCounted)
+        findings.restored(restoration, on: part)
+        if let refusal { findings.refused(refusal, on: part, succeededOnAnotherRow: true) }
         return
       }
     }
     if let refusal {
-      tally.refused(refusal, on: part)
+      findings.refused(refusal, on: part)
     } else if isKept {
-      tally.kept(part)
+      findings.kept(part)
     } else {
-      tally.skipped(
+      findings.skipped(
         part,
         isLocked
           ? "rows locked by others"
-          : change.isDelete ? "no row that nothing refers to" : "no row to change")
+          : change.isDelete ? "no unreferenced row" : "no row to change")
     }
   }
 
@@ -131,7 +137,7 @@ struct RehearsalStage {
     } catch {
       result = .failure(error)
     }
-    // After a lost connection, this throws.
+    // If the connection is lost, this statement throws.
     try await transaction.runScript(
       "ROLLBACK TO SAVEPOINT lethe_part; RELEASE SAVEPOINT lethe_part")
     return try result.get()
@@ -147,16 +153,17 @@ struct RehearsalStage {
   private func candidates(
     of part: TablePart, differing: Bool = true
   ) async throws -> [Candidate] {
-    let back = change.target.back
-    // With the partition's condition, the planner leaves out the other partitions.
+    let reverseJoin = change.target.reverseJoin
+    // With the partition constraint in the query, the planner excludes the other partitions.
     let source: SQL = part.isReadable ? "ONLY \(part.name.sql)" : table.sql
     var place: SQL = part.isReadable ? "" : part.condition.map { " AND (\(trusted: $0))" } ?? ""
-    // The dataset does not export other rows of its own table.
+    // The dataset exports only the rows of its own table that match its condition.
     if change.target.isOwn, let condition = rehearsed.plan.dataset.condition {
       place += " AND (\(trusted: condition)\n)"
     }
     let oid: SQL = "\(part.oid)"
-    var conditions = back.conditions + ["\(back.id) BETWEEN 1 AND \(literal: Int64.max)"]
+    var conditions =
+      reverseJoin.conditions + ["\(reverseJoin.id) BETWEEN 1 AND \(literal: Int64.max)"]
     if differing, let condition = change.kind.needsChange(change.row) {
       conditions.append(condition)
     }
@@ -165,10 +172,10 @@ struct RehearsalStage {
     }
     let rows = try await transaction.run(
       """
-      SELECT \(back.id), t.lethe_place
+      SELECT \(reverseJoin.id), t.lethe_place
       FROM (SELECT w.ctid::text AS lethe_place, w.* FROM \(source) AS w
             WHERE w.tableoid = \(oid)::bigint::oid\(place)
-            LIMIT \(literal: Self.rowsLookedAtMax)) AS t\(back.from)
+            LIMIT \(literal: Self.rowsLookedAtMax)) AS t\(reverseJoin.from)
       WHERE \(conditions.joined(separator: " AND ")) LIMIT \(literal: Self.candidatesMax)
       """
     ).rows(as: Int64.self, String.self)
@@ -182,7 +189,7 @@ struct RehearsalStage {
       chunkID: events.chunkID, after: candidate.id - 1, through: candidate.id, mayRestore: false)
   }
 
-  /// The context for this row alone.
+  /// The context in which a statement changes only this row.
   private func context(of candidate: Candidate) -> BatchContext {
     var context = context
     context.onlyRow = candidate.place
@@ -226,14 +233,15 @@ struct RehearsalStage {
     }
     return .done(
       inserted: grown(\.inserted), updated: grown(\.updated),
-      opening: try await opening(candidate, range, left: left, after: newestHold))
+      restoration: try await restoration(candidate, range, left: left, after: newestHold))
   }
 
-  /// Restores the rows that the change has hidden, as for an answer that releases their ID, and checks them.
+  /// Restores the rows that the change has hidden, as if an answer released their ID, and checks that they have their
+  /// former values.
   /// - Parameter left: how many rows of the ID were not hidden before the change.
-  private func opening(
+  private func restoration(
     _ candidate: Candidate, _ range: EventRange, left: Int, after newestHold: Int64
-  ) async throws -> Opening {
+  ) async throws -> Restoration {
     guard change.keepsHolds else { return .done }
     try await transaction.execute(
       """
@@ -242,20 +250,20 @@ struct RehearsalStage {
       WHERE hold_id > \(newestHold) AND type = \(context.origin.typeSQL)
         AND id = \(candidate.id)
       """)
-    let holds = HoldEnding(
+    let restoration = RowRestoration(
       transaction: transaction, catalog: catalog, type: context.origin.type, versions: nil,
       protections: [],
       chunk: nil)
     do {
-      try await holds.findRestorableColumns()
-      try await holds.open()
+      try await restoration.findRestorableColumns()
+      try await restoration.restoreRows()
       try await transaction.execute("SET CONSTRAINTS ALL IMMEDIATE")
       let closed = try await transaction.query(
-        "SELECT outcome FROM lethe_due WHERE outcome IS DISTINCT FROM 'opened' LIMIT 1"
+        "SELECT outcome FROM lethe_due WHERE outcome IS DISTINCT FROM 'restored' LIMIT 1"
       ).firstRow(as: String?.self)
       let isDue = try await transaction.query("SELECT EXISTS (SELECT FROM lethe_due)")
         .onlyRow(as: Bool.self)
-      try await holds.end(jobID: nil)
+      try await restoration.endHolds(jobID: nil)
       guard isDue else { return .done }
       let leftNow = try await remaining(range)
       if closed == nil, leftNow >= left { return .done }
@@ -268,9 +276,9 @@ struct RehearsalStage {
         : .refused(
           message: error.message,
           remedy: rehearsed.triggers.isEmpty
-            ? error.remedy.replacing("; nothing of this batch was kept", with: "")
+            ? error.remedy.replacing(ApplyError.rolledBackNote, with: "")
             : "change the trigger to allow Lethe's changes",
-          isOfHaste: !rehearsed.triggers.isEmpty && error.isOfTransaction)
+          mayDependOnTransaction: !rehearsed.triggers.isEmpty && error.mayDependOnTransaction)
     } catch let error as PostgreSQLError where error.state != nil {
       switch error.state {
       case .queryCanceled?:

@@ -1,17 +1,18 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// A response as written in the file. A mistake is noted, and the value is nil or left out.
-struct WrittenAnswer {
-  /// The keys of `answer` and `rewrite`, and the additional keys of `rewrite`.
+/// A response as written in the file. A value with a mistake is reported, and is nil or left out.
+struct WrittenResponse {
+  /// The keys that `answer` and `rewrite` share.
   static let keys = ["status", "body", "text", "headers", "header_case", "coding", "framing"]
+  /// The additional keys of `rewrite`.
   static let jobKeys = ["members", "without", "shorten", "numbers", "entries"]
 
   let map: YAMLMap
 
   /// - Parameter defaultBody: used if the file has no body and the status allows one.
-  func change(defaultBody: AnswerChange.Body?) -> AnswerChange? {
-    var change = AnswerChange()
+  func change(defaultBody: ResponseChange.Body?) -> ResponseChange? {
+    var change = ResponseChange()
     if map.node("status") != nil {
       guard let status = map.integer("status") else { return nil }
       guard (200...599).contains(status.value) else {
@@ -20,8 +21,8 @@ struct WrittenAnswer {
       }
       change.status = status.value
     }
-    change.body = body(of: change.status) ?? defaultBody
-    if let status = change.status, AnswerChange.isBodiless(status) {
+    change.body = body() ?? defaultBody
+    if let status = change.status, ResponseChange.isBodiless(status) {
       if map.node("text") != nil || map.node("body") != nil || map.node("coding") != nil {
         note(
           "a response with status \(status) has no body", "remove body, text and coding", map.line)
@@ -29,9 +30,9 @@ struct WrittenAnswer {
       change.body = .empty
     }
     change.headers = map.map("headers", keys: .names).map(headers) ?? []
-    change.headerCase = word("header_case", AnswerChange.LetterCase.self)
-    change.coding = word("coding", AnswerChange.Coding.self)
-    change.framing = word("framing", AnswerChange.Framing.self)
+    change.headerCase = word("header_case", ResponseChange.LetterCase.self)
+    change.coding = word("coding", ResponseChange.Coding.self)
+    change.framing = word("framing", ResponseChange.Framing.self)
     change.jobs = jobs()
     return change
   }
@@ -40,7 +41,7 @@ struct WrittenAnswer {
     map.note(line, "\(map.path): \(message)", remedy)
   }
 
-  private func body(of status: Int?) -> AnswerChange.Body? {
+  private func body() -> ResponseChange.Body? {
     if map.node("text") != nil, map.node("body") != nil {
       note("body and text exclude each other", "write only one of them", map.line)
     }
@@ -52,8 +53,8 @@ struct WrittenAnswer {
     case "empty": return .empty
     default:
       note(
-        "body is \(word.value)", "write one of json, html, empty, or the body itself as text:",
-        word.line)
+        "body is \"\(word.value)\"",
+        "write json, html or empty, or write the body itself under the key text", word.line)
       return nil
     }
   }
@@ -64,17 +65,17 @@ struct WrittenAnswer {
     guard let text = map.string(key) else { return nil }
     if let word = Word(rawValue: text.value) { return word }
     let words = Word.allCases.map(\.rawValue).joined(separator: ", ")
-    note("\(key) is \(text.value)", "write one of \(words)", text.line)
+    note("\(key) is \"\(text.value)\"", "write one of \(words)", text.line)
     return nil
   }
 
   // MARK: Headers
 
-  private func headers(_ headers: YAMLMap) -> [AnswerChange.Header] {
+  private func headers(_ headers: YAMLMap) -> [ResponseChange.Header] {
     headers.entries.compactMap { key, node in
       guard key.value.wholeMatch(of: /[A-Za-z0-9!#$%&'*+.^_`|~-]+/) != nil else {
         note(
-          "\(key.value) is not a header name", "write a name such as Retry-After", key.line)
+          "\"\(key.value)\" is not a header name", "write a name such as Retry-After", key.line)
         return nil
       }
       if YAMLMap.isNull(node) { return .init(name: key.value, values: []) }
@@ -88,16 +89,17 @@ struct WrittenAnswer {
 
   private func value(_ name: String, _ value: Located<String>) -> TimedText? {
     let text = TimedText(value.value)
-    if let unknown = text.unknownTime {
+    if let unknown = text.unknownPlaceholder {
       note(
         "\(unknown) in \(name) is not a known time placeholder",
-        "write {epoch}, {epoch_ms}, {date} or {timestamp}, each with seconds such as +60 before the brace",
+        "write {epoch}, {epoch_ms}, {date} or {timestamp}, or add seconds, such as {epoch+60}",
         value.line)
       return nil
     }
     guard value.value.unicodeScalars.allSatisfy({ $0.value >= 0x20 || $0 == "\t" }) else {
       note(
-        "\(name) has control characters or more than one line", "write it on one line", value.line)
+        "\(name) has control characters or more than one line", "write the header on one line",
+        value.line)
       return nil
     }
     return text
@@ -133,7 +135,7 @@ struct WrittenAnswer {
 }
 
 extension JSONValue {
-  /// Converts a YAML node. By YAML's rules, a quoted scalar is always a text.
+  /// Converts a YAML node. By YAML's rules, a quoted scalar is always a string.
   fileprivate init(_ node: Node) {
     if let sequence = node.sequence {
       self = .array(sequence.map { JSONValue($0) })

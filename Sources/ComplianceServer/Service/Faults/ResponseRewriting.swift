@@ -4,7 +4,7 @@ internal import HTTPTypes
 internal import Hummingbird
 internal import NIOCore
 
-extension AnswerChange {
+extension ResponseChange {
   /// The part of the change that applies to the head.
   func head(at date: Date) -> HeadChange {
     HeadChange(
@@ -12,7 +12,7 @@ extension AnswerChange {
       letterCase: headerCase, framing: framing)
   }
 
-  /// Changes the status and the body. A body that is changed is held in memory as a whole.
+  /// Changes the status and the body. To compress the body or to change its jobs, the whole body is read into memory.
   func applied(to response: Response, of point: Fault.Point, at date: Date) async throws
     -> Response
   {
@@ -20,7 +20,7 @@ extension AnswerChange {
     if let status { response.status = .init(code: status) }
     switch body {
     case .json:
-      let plain = PlainAnswer.json(
+      let plain = PlainResponse.json(
         InjectedProblem(title: Self.title(of: response.status), status: response.status.code),
         mediaType: "application/problem+json")
       response.replaceBody(plain.bytes, type: plain.headers[.contentType])
@@ -46,14 +46,15 @@ extension AnswerChange {
       bytes = try ByteBuffer(bytes: encoder.encode(changed))
     }
     if let coding {
-      bytes = try ByteBuffer(bytes: Deflation.packed(Array(bytes.readableBytesView), as: coding))
+      bytes = try ByteBuffer(
+        bytes: Deflation.compressed(Array(bytes.readableBytesView), as: coding))
       response.headers[.contentEncoding] = coding == .gzip ? "gzip" : "deflate"
     }
     response.replaceBody(bytes, type: response.headers[.contentType])
     return response
   }
 
-  /// The title of a problem with this status. A status from a fault plan may be one that the service does not use.
+  /// The title of a problem with this status. A fault plan can use statuses that the service itself never sends.
   private static func title(of status: HTTPResponse.Status) -> String {
     Problem.Kind.allCases.first { $0.status == status }?.title ?? "Status \(status.code)"
   }
@@ -78,7 +79,7 @@ extension Response {
 }
 
 extension ResponseBody {
-  /// The whole body.
+  /// Returns the complete body.
   fileprivate func collected() async throws -> ByteBuffer {
     let box = CollectingWriter.Box()
     try await write(CollectingWriter(box: box))

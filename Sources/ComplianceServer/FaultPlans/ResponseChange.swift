@@ -1,8 +1,8 @@
 public import Foundation
 
 /// A change to a response. Properties that are nil or empty change nothing.
-public struct AnswerChange: Sendable, Equatable {
-  /// From 200 to 599.
+public struct ResponseChange: Sendable, Equatable {
+  /// The new status, from 200 to 599.
   public var status: Int?
   public var body: Body?
   /// The headers to set. Each replaces all headers of the same name (case-insensitive).
@@ -24,7 +24,7 @@ public struct AnswerChange: Sendable, Equatable {
     case text(TimedText)
   }
 
-  /// A header. Its name is sent in the case in which it is written.
+  /// A header. Its name is sent exactly as written, unless `headerCase` is set.
   public struct Header: Sendable, Equatable {
     public let name: String
     /// An empty list removes the header.
@@ -38,7 +38,7 @@ public struct AnswerChange: Sendable, Equatable {
 
   public enum Coding: String, Sendable, CaseIterable {
     case gzip
-    /// zlib's format, as the RFC requires.
+    /// zlib's format, as RFC 9110 requires.
     case deflate
     /// Raw deflate data. `Content-Encoding` is `deflate`, although that means zlib's format.
     case rawDeflate = "raw_deflate"
@@ -65,7 +65,7 @@ public struct JobChange: Sendable, Equatable {
   public var without: [String] = []
   /// Members to shorten, and the number of characters to keep.
   public var shorten: [String: Int] = [:]
-  /// Members with digits that become numbers.
+  /// Members to change from a JSON string of digits to a JSON number.
   public var numbers: [String] = []
   /// Entries to add to a list, both at its beginning and at its end.
   public var entries: [JSONValue] = []
@@ -74,9 +74,9 @@ public struct JobChange: Sendable, Equatable {
 
   public var isEmpty: Bool { self == JobChange() }
 
-  /// Changes the jobs of a response. An empty list has no `data`, so it gets only the entries.
-  public func applied(to answer: JSONValue, isListing: Bool, at date: Date) -> JSONValue {
-    guard case .object(var whole) = answer else { return answer }
+  /// Changes the jobs of a response. The response for an empty list has no `data`, so its `data` gets only the entries.
+  public func applied(to response: JSONValue, isListing: Bool, at date: Date) -> JSONValue {
+    guard case .object(var whole) = response else { return response }
     let added = entries.map { $0.filled(at: date) }
     switch whole["data"] {
     case .array(let jobs)?:
@@ -111,7 +111,8 @@ public struct JobChange: Sendable, Equatable {
 /// - `{date}`: HTTP's format
 /// - `{timestamp}`: the API's JSON format
 ///
-/// A number before the brace adds seconds: `{epoch+60}` is 60 seconds from now, `{date-960}` is 960 seconds ago.
+/// A number before the closing brace adds seconds: `{epoch+60}` is 60 seconds from now, `{date-960}` is 960 seconds
+/// ago.
 public struct TimedText: Sendable, Equatable, ExpressibleByStringLiteral {
   public let text: String
 
@@ -136,7 +137,7 @@ public struct TimedText: Sendable, Equatable, ExpressibleByStringLiteral {
   }
 
   /// The first unknown placeholder; nil if there is none.
-  var unknownTime: String? {
+  var unknownPlaceholder: String? {
     text.matches(of: /\{[^{}]*\}/).map { String($0.output) }
       .first { TimedText($0).filled(at: .distantPast) == $0 }
   }
@@ -150,7 +151,7 @@ public struct TimedText: Sendable, Equatable, ExpressibleByStringLiteral {
   }
 }
 
-extension AnswerChange: CustomStringConvertible {
+extension ResponseChange: CustomStringConvertible {
   /// Such as `206 (text), headers Date, Retry-After, gzip, close, jobs`.
   public var description: String {
     let body: String? =

@@ -5,21 +5,23 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// Restores the rows of holds that have no holder left, each to its own former values, and ends the holds.
+/// Restores the columns that no other ID holds, each row to its own former values. Ends a hold when no held column is
+/// left, when its row is missing, or when another program has changed the row.
 ///
-/// The caller must have locked the holds and put them into `lethe_ending`. All later statements then see the
-/// same holds and holders. A transaction that hides one of the rows has either committed before, or has to
-/// wait.
-struct HoldEnding {
+/// The caller must have locked the holds and inserted them into `lethe_ending`. All later statements then see the
+/// same holds and holders. Another transaction that hides one of the rows has either committed before these
+/// locks, or waits for them.
+struct RowRestoration {
   let transaction: Transaction
   let catalog: Catalog
   /// The type of the IDs that are released.
   let type: JobType
-  /// Decides which rows another writer has changed. If it is nil, all rows are restored.
+  /// Decides which rows another writer has changed since the export. These rows are not restored, unless their hold
+  /// ignores other writers. If it is nil, this is not checked.
   let versions: RowVersions?
-  /// The paths on which IDs protected without holds may hide a row.
+  /// The paths from IDs that an earlier version protected without holds to the rows that they may hide.
   let protections: [ProtectionPath]
-  /// The chunk that the errors name.
+  /// The chunk that the errors name. Nil for an operator's release.
   let chunk: Chunk?
 
   private var ledger: HoldClosing { HoldClosing(transaction: transaction, type: type) }
@@ -28,11 +30,11 @@ struct HoldEnding {
   func findRestorableColumns() async throws { try await ledger.findRestorableColumns() }
 
   /// Restores the rows of the holds in `lethe_due`.
-  func open() async throws {
-    for group in try await groups() { try await open(group) }
+  func restoreRows() async throws {
+    for group in try await groups() { try await restoreRows(of: group) }
   }
 
-  /// Holds with rows that one statement restores.
+  /// The holds whose rows one statement restores.
   private struct Group {
     let table: String
     let key: [String]
@@ -57,13 +59,13 @@ struct HoldEnding {
 
   // MARK: Restoring
 
-  private func open(_ group: Group) async throws {
+  private func restoreRows(of group: Group) async throws {
     guard let name = TableName(group.table),
       let table = try await catalog.table(resolved: name, on: transaction),
       (group.key + group.held).allSatisfy({ table.columns[$0] != nil }), !table.mayHideRows
     else {
-      // It is unknown whether the row exists, or what happened to a column without a recorded number. The
-      // table may have been renamed. `lethe check` counts such holds.
+      // It is unknown whether the row still exists. The table or a column might have been renamed, or row-level
+      // security may hide rows. `lethe check` reports tables with such holds.
       return try await setOutcome("waits", of: group)
     }
     let (held, columns) = (group.held, group.columns)
@@ -75,7 +77,8 @@ struct HoldEnding {
     }.joined(separator: " AND ")
     if !columns.isEmpty { try await restore(columns, of: group, table, isRow, isAsSet) }
     let rest = Self.isInGroup(group)
-    // The other rows have a newer version, or have another holder, or are being written at this moment.
+    // The rows that were not restored are gone, have another value, have another holder, are also hidden by a
+    // protection without a hold, or have a version that is not known to be older than the export.
     try await run(
       """
       UPDATE lethe_due AS d
@@ -101,19 +104,19 @@ struct HoldEnding {
     let isExact = columns.map {
       "t.\(identifier: $0)::text IS NOT DISTINCT FROM h.former ->> \(literal: $0)" as SQL
     }.joined(separator: " AND ")
-    let unguarded = try await unguarded(table.resolvedName)
+    let isFree = try await isFree(table.resolvedName)
     let isInGroup = Self.isInGroup(group)
     try await run(
       """
-      WITH opened AS (
+      WITH restored AS (
         UPDATE \(table.resolvedName.sql) AS t SET \(sets.joined(separator: ", "))
         FROM lethe_due AS d JOIN lethe.hold AS h USING (hold_id)
         WHERE \(isInGroup) AND d.outcome IS NULL AND \(isRow) AND \(isAsSet)
-          AND (h.ignores_writers OR \(isOld))\(unguarded)
+          AND (h.ignores_writers OR \(isOld))\(isFree)
         RETURNING d.hold_id, \(isExact) AS is_exact
       )
-      UPDATE lethe_due AS d SET outcome = CASE WHEN o.is_exact THEN 'opened' ELSE 'other' END
-      FROM opened AS o WHERE d.hold_id = o.hold_id
+      UPDATE lethe_due AS d SET outcome = CASE WHEN r.is_exact THEN 'restored' ELSE 'other' END
+      FROM restored AS r WHERE d.hold_id = r.hold_id
       """, table)
     try await requireExact(group, table)
   }
@@ -131,8 +134,8 @@ struct HoldEnding {
         restore \(table.resolvedName): a row that ID \(id) holds did not get its former values
         """,
       remedy: """
-        look for a trigger of \(table.resolvedName) that changes \(group.columns.joined(separator: ", ")); \
-        nothing of this batch was kept
+        look for a trigger of \(table.resolvedName) that changes \
+        \(group.columns.joined(separator: ", "))\(ApplyError.rolledBackNote)
         """)
   }
 
@@ -165,8 +168,9 @@ struct HoldEnding {
     """
   }
 
-  /// The condition that leaves out rows that an ID protected without holds still hides.
-  private func unguarded(
+  /// The condition that the row is not hidden by an ID that was protected without a hold. It begins with AND, or is
+  /// empty.
+  private func isFree(
     _ table: TableName
   ) async throws -> SQL {
     let hasAny = try await transaction.query("SELECT EXISTS (SELECT FROM lethe.protection)")
@@ -187,5 +191,5 @@ struct HoldEnding {
   }
 
   /// Ends the holds after their rows are restored.
-  func end(jobID: Int64?) async throws { try await ledger.end(jobID: jobID) }
+  func endHolds(jobID: Int64?) async throws { try await ledger.end(jobID: jobID) }
 }

@@ -5,8 +5,8 @@ import Warehouse
 
 extension PipelineRuntime {
   /// Findings on tombstones that earlier runs created from IDs of another type. An ingest guard would keep out the
-  /// posts or users with the same number.
-  static func mistypedTombstones(
+  /// posts or users with the same IDs.
+  static func wrongTypeTombstones(
     of pipeline: Pipeline, on connection: Connection
   ) async throws -> [Finding] {
     let found = try await TombstoneRepair(connection: connection).findings(pipeline.definition)
@@ -17,7 +17,8 @@ extension PipelineRuntime {
           \(count) tombstone\(count == 1 ? " was" : "s were") created from rows of \(table), which have IDs \
           of another type: an ingest guard keeps out rows with the same IDs
           """,
-        remedy: "run lethe guard repair \(pipeline.file) to withdraw them; --dry-run counts them"
+        remedy:
+          "run lethe guard repair \(shellWord(pipeline.file)) to withdraw them; --dry-run counts them"
       )
     }
     let undecided = found.undecided.sorted { $0.key < $1.key }.map { table, count in
@@ -28,8 +29,7 @@ extension PipelineRuntime {
           definition no longer gives these rows a type
           """,
         remedy: """
-          add the target with its id and type; then, if it is type: none, run lethe guard repair \
-          \(pipeline.file)
+          add the target with its id and type; then run lethe guard repair \(shellWord(pipeline.file))
           """)
     }
     return wrong + undecided

@@ -4,7 +4,7 @@ internal import Hummingbird
 internal import NIOCore
 
 /// A response with its whole body in memory.
-struct PlainAnswer: Sendable {
+struct PlainResponse: Sendable {
   let status: HTTPResponse.Status
   var headers: HTTPFields
   let bytes: ByteBuffer
@@ -12,12 +12,12 @@ struct PlainAnswer: Sendable {
   static func json(
     _ body: some Encodable, status: HTTPResponse.Status = .ok,
     mediaType: String = "application/json; charset=utf-8"
-  ) -> PlainAnswer {
+  ) -> PlainResponse {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     // These bodies contain only strings and numbers, so encoding cannot fail.
     let bytes = (try? encoder.encode(body)) ?? Data()
-    return PlainAnswer(
+    return PlainResponse(
       status: status, headers: [.contentType: mediaType], bytes: ByteBuffer(bytes: bytes))
   }
 
@@ -27,5 +27,5 @@ struct PlainAnswer: Sendable {
 }
 
 extension Response {
-  static func json(_ body: some Encodable) -> Response { PlainAnswer.json(body).response }
+  static func json(_ body: some Encodable) -> Response { PlainResponse.json(body).response }
 }

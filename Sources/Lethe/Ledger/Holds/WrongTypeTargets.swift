@@ -3,11 +3,12 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// The targets in the ledger's runs for which records and tombstones of one type were written, although the
-/// current definition gives their rows another type.
-struct MistypedTargets {
-  /// A kind of event record: the run and dataset that wrote it, and the change that it names.
+/// Targets of runs in the ledger. Their runs wrote records and tombstones of one type, but the current definition gives
+/// the rows another type.
+struct WrongTypeTargets {
+  /// A kind of event record: the runs and the dataset that wrote it, and the change that it names.
   struct Suspect: Hashable {
+    /// The IDs, separated by commas.
     let runIDs: String
     let dataset: String
     /// `delete warehouse.lists`.
@@ -15,7 +16,7 @@ struct MistypedTargets {
     let table: String
     /// The type of the rows, according to the records.
     let type: String
-    /// False if no current definition gives the rows a type.
+    /// False if the current definition gives the rows no type or several types, so that it cannot be decided.
     let isWrong: Bool
   }
 
@@ -23,30 +24,31 @@ struct MistypedTargets {
   /// Runs whose definition this version cannot read.
   private(set) var unreadableRuns = 0
 
-  /// The types that the current definition gives to a table's column.
-  private let types: [Place: Set<RowType>]
+  /// The types that the current definition gives to the IDs in a table's column.
+  private let types: [IDColumn: Set<RowType>]
   private let pipeline: String
 
-  private struct Place: Hashable {
+  private struct IDColumn: Hashable {
     let table: TableName
     let id: String
   }
 
-  private struct FrozenDefinition: Decodable {
-    /// The datasets without defaults filled in: a target may have no type.
+  private struct StoredDefinition: Decodable {
+    /// The datasets without defaults filled in. In definitions that an older version of Lethe stored with its runs,
+    /// targets have no type.
     let datasets: [Dataset]
   }
 
   init(of definition: Definition, on session: some Session) async throws {
     pipeline = definition.name
-    var types: [Place: Set<RowType>] = [:]
+    var types: [IDColumn: Set<RowType>] = [:]
     for dataset in definition.datasets {
       if let type = RowType(rawValue: dataset.type.rawValue) {
-        types[Place(table: dataset.table, id: dataset.id.column), default: []].insert(type)
+        types[IDColumn(table: dataset.table, id: dataset.id.column), default: []].insert(type)
       }
       for target in dataset.allTargets {
         guard let id = target.id, let type = target.type else { continue }
-        types[Place(table: target.table, id: id.column), default: []].insert(type)
+        types[IDColumn(table: target.table, id: id.column), default: []].insert(type)
       }
     }
     self.types = types
@@ -57,12 +59,12 @@ struct MistypedTargets {
       """
     ).rows(as: String.self, String.self, String.self, Int.self)
     for (pipeline, json, ids, count) in runs {
-      guard let frozen = try? JSONDecoder().decode(FrozenDefinition.self, from: Data(json.utf8))
+      guard let stored = try? JSONDecoder().decode(StoredDefinition.self, from: Data(json.utf8))
       else {
         unreadableRuns += count
         continue
       }
-      add(frozen, of: pipeline, runIDs: ids)
+      add(stored, of: pipeline, runIDs: ids)
     }
   }
 
@@ -72,8 +74,8 @@ struct MistypedTargets {
     case undecided
   }
 
-  private mutating func add(_ frozen: FrozenDefinition, of pipeline: String, runIDs: String) {
-    for dataset in frozen.datasets {
+  private mutating func add(_ stored: StoredDefinition, of pipeline: String, runIDs: String) {
+    for dataset in stored.datasets {
       struct Key: Hashable {
         let label: String
         let table: String
@@ -82,14 +84,14 @@ struct MistypedTargets {
       var verdicts: [Key: [Verdict]] = [:]
       for target in dataset.allTargets {
         guard target.id != nil, let type = (target.type ?? .tweets).jobType else { continue }
-        let verdict = verdict(target, as: type, among: frozen.datasets, of: pipeline)
+        let verdict = verdict(target, as: type, among: stored.datasets, of: pipeline)
         for word in Set(target.actions.values.filter(\.isRemoving).map(\.word)) {
           let key = Key(
             label: "\(word) \(target.table)", table: "\(target.table)", type: type.rawValue)
           verdicts[key, default: []].append(verdict)
         }
       }
-      // Records of two targets with the same table look the same. If one of the targets may be right, the
+      // Records of two targets with the same table look the same. If the type of one of the targets is right, the
       // records are not suspect.
       for (key, verdicts) in verdicts where !verdicts.contains(.right) {
         suspects.insert(
@@ -105,9 +107,9 @@ struct MistypedTargets {
   ) -> Verdict {
     // For the rows of another pipeline, that pipeline's own definition counts.
     if target.type != nil, pipeline != self.pipeline { return .right }
-    let stated = target.id.flatMap { types[Place(table: target.table, id: $0.column)] } ?? []
-    if let today = stated.first, stated.count == 1 {
-      return today.jobType == type ? .right : .wrong
+    let stated = target.id.flatMap { types[IDColumn(table: target.table, id: $0.column)] } ?? []
+    if let current = stated.first, stated.count == 1 {
+      return current.jobType == type ? .right : .wrong
     }
     if stated.contains(where: { $0.jobType == type }) { return .right }
     let isOfDataset = datasets.contains {
@@ -135,13 +137,5 @@ struct MistypedTargets {
              string_to_table(s.run_ids, ',') AS run (id)
       )
       """
-  }
-}
-
-extension Dataset {
-  /// Targets at every depth.
-  var allTargets: [Target] {
-    func all(_ targets: [Target]) -> [Target] { targets.flatMap { [$0] + all($0.targets) } }
-    return all(targets)
   }
 }

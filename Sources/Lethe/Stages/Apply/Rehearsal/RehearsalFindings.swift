@@ -2,8 +2,8 @@ import Definitions
 import PostgreSQL
 import Warehouse
 
-/// The results of a change on the parts of its table, as findings.
-struct RehearsalTally {
+/// Collects the results of one change on the parts of its table, and returns them as findings.
+struct RehearsalFindings {
   private let rehearsed: Rehearsal.Rehearsed
   private let parts: Int
   private var refusals: [Finding] = []
@@ -11,7 +11,7 @@ struct RehearsalTally {
   private var copies: Set<String> = []
   private var changes: Set<String> = []
   private var isUncounted = false
-  /// The tables from which the events have deleted rows before.
+  /// The target tables, and their parts, from which the plan deletes rows.
   private let targets: Set<String>
 
   /// The largest number of parts that a note names.
@@ -38,7 +38,7 @@ struct RehearsalTally {
     skipped.append(("\(part.name)", why))
   }
 
-  /// Adds an error: the row was not changed, although no error was raised.
+  /// Adds the error that the row is unchanged, although no statement failed.
   mutating func kept(_ part: TablePart) {
     add(
       "\(label) was rehearsed on a row of \(part.name), and the row is unchanged\(mention(of: rehearsed.triggers))",
@@ -46,58 +46,71 @@ struct RehearsalTally {
   }
 
   /// Adds the result of restoring the row after it was hidden.
-  mutating func opened(_ opening: RehearsalStage.Opening, on part: TablePart) {
-    switch opening {
+  mutating func restored(_ restoration: RehearsalStage.Restoration, on part: TablePart) {
+    switch restoration {
     case .done: break
     case .untried(let why): skipped(part, "restoring a hidden row: \(why)")
-    case .refused(let message, let remedy, let isOfHaste):
+    case .refused(let message, let remedy, let mayDependOnTransaction):
+      let note =
+        "; the rehearsal hid and restored the row in one transaction, but a run uses two"
       add(
         """
         \(label) was rehearsed on a row of \(part.name), but the row could not be restored: \(message)\
-        \(mention(of: rehearsed.triggers))\(isOfHaste ? "; both were tried in one transaction, which a run never does" : "")
-        """, isOfHaste ? "do nothing if that is the only cause; otherwise \(remedy)" : remedy,
-        isOfHaste ? .warning : .error)
+        \(mention(of: rehearsed.triggers))\(mayDependOnTransaction ? note : "")
+        """,
+        mayDependOnTransaction
+          ? "do nothing if that is the only cause; otherwise \(remedy)" : remedy,
+        mayDependOnTransaction ? .warning : .error)
     }
   }
 
+  /// Adds the finding that the change was refused.
   /// - Parameters:
-  ///   - part: nil if the ledger itself refused something.
-  ///   - isOneOfMany: whether another row was changed.
+  ///   - part: nil if a statement on the ledger was refused.
+  ///   - succeededOnAnotherRow: whether the change succeeded on another row.
   mutating func refused(
-    _ error: PostgreSQLError, on part: TablePart?, isOneOfMany: Bool = false
+    _ error: PostgreSQLError, on part: TablePart?, succeededOnAnotherRow: Bool = false
   ) {
     guard let part else {
       if error.isTemporary {
-        skipped.append(("\(table.name)", "the ledger is locked by others"))
+        skipped.append(
+          (
+            "\(table.name)",
+            error.isRetryableTransaction
+              ? "the ledger is locked by others"
+              : "a temporary error: \(error.messageWithoutValues)"
+          ))
         return
       }
       add(
         "\(label) cannot be rehearsed: \(error.messageWithoutValues)",
-        "fix the cause, because a run would be refused, too; lethe check --no-rehearsal skips this")
+        """
+        fix the cause, because a run would also be refused; lethe check --no-rehearsal skips the rehearsal
+        """)
       return
     }
-    if let why = passing(error) {
+    if let why = reasonToSkip(after: error) {
       skipped(part, why)
       return
     }
-    let severity: Finding.Severity = isOneOfMany ? .warning : .error
+    let severity: Finding.Severity = succeededOnAnotherRow ? .warning : .error
     let culprits = culprits(of: error)
     let constraint = error.constraint.flatMap {
       error.messageWithoutValues.contains($0) ? nil : " (constraint \($0))"
     }
     add(
       """
-      \(label) was rehearsed on a row of \(part.name), and refused: \(error.messageWithoutValues)\
-      \(constraint ?? "")\(mention(of: culprits))\(isOneOfMany ? "; on another row it succeeded" : "")
+      \(label) was rehearsed on a row of \(part.name), and was refused: \(error.messageWithoutValues)\
+      \(constraint ?? "")\(mention(of: culprits))\(succeededOnAnotherRow ? "; on another row it succeeded" : "")
       """,
-      isOneOfMany
+      succeededOnAnotherRow
         ? "do nothing: refused events are set aside; or \(remedy(for: error, isOfTrigger: !culprits.isEmpty))"
         : remedy(for: error, isOfTrigger: !culprits.isEmpty), severity)
   }
 
-  /// The note for an error that does not concern the change, or that the tables' foreign keys already
-  /// explain. Nil for other errors.
-  private func passing(_ error: PostgreSQLError) -> String? {
+  /// Why the change counts as not rehearsed after an error: the error is temporary, the change takes too long, or a
+  /// foreign key refers to the row. Nil for other errors.
+  private func reasonToSkip(after error: PostgreSQLError) -> String? {
     // An error that a trigger raised can have any SQLSTATE.
     guard !error.isRaised else { return nil }
     return switch error.state {
@@ -107,7 +120,7 @@ struct RehearsalTally {
     where table.references.contains {
       $0.constraint == error.constraint || "\($0.table)" == error.table
     }:
-      "no row that nothing refers to"
+      "no unreferenced row"
     default: error.isTemporary ? error.messageWithoutValues : nil
     }
   }
@@ -153,7 +166,8 @@ struct RehearsalTally {
 
   // MARK: Findings
 
-  /// The triggers that probably copy rows. If they cannot be recognized, all triggers that fire.
+  /// The triggers that probably copy rows. All triggers that fire, if no trigger's source shows that it writes rows.
+  /// Empty if the change has no copies.
   var copying: Set<FiringTrigger> {
     guard isCopying else { return [] }
     let seeming = rehearsed.triggers.filter(\.seemsToCopy)
@@ -164,7 +178,7 @@ struct RehearsalTally {
     !copies.isEmpty && (rehearsed.change.kind.isRemoving || rehearsed.change.kind.erasure != nil)
   }
 
-  var findings: [Finding] {
+  var all: [Finding] {
     var findings = refusals
     let again = copies.intersection(targets).sorted()
     if isCopying, !again.isEmpty {
@@ -173,7 +187,7 @@ struct RehearsalTally {
           severity: .error, path: "\(rehearsed.change.target.path).table",
           message: """
             when \(label) runs, a trigger writes rows into \(again.joined(separator: ", ")), but the same events \
-            delete the rows there first: each event would be refused
+            delete rows from there, so each event would be refused
             """,
           remedy: """
             change the trigger to leave out what Lethe deletes, or define that table as a dataset of its own, not a target

@@ -1,0 +1,20 @@
+public import Logging
+
+extension Chunk {
+  /// What the log lines about the chunk name: the stage, the run, the dataset, the chunk and the job.
+  /// - Parameter job: the API's ID of the job, or its name if it has no ID. Nil if the line is not about a job.
+  public func metadata(_ stage: String, job: String? = nil) -> Logger.Metadata {
+    var metadata: Logger.Metadata = [
+      "stage": "\(stage)", "run": "\(runID)", "dataset": "\(dataset)", "chunk": "\(id)",
+    ]
+    if let job { metadata["job"] = "\(job)" }
+    return metadata
+  }
+}
+
+extension ExportLedger {
+  /// What the log lines about the export of a dataset name: the stage, the run and the dataset.
+  public func metadata(_ dataset: String) -> Logger.Metadata {
+    ["stage": "export", "run": "\(run.id)", "dataset": "\(dataset)"]
+  }
+}
