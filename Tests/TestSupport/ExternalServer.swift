@@ -3,7 +3,7 @@ public import SystemPackage
 
 /// An external server program, such as nginx.
 public enum ExternalServer {
-  /// The error that the program did not start.
+  /// The error that the program is missing or did not start.
   public struct Failed: Error, CustomStringConvertible {
     public let description: String
   }
@@ -21,43 +21,40 @@ public enum ExternalServer {
   /// - Parameters:
   ///   - command: the program's path and its arguments. The program must stay in the foreground.
   ///   - scratch: a directory for the program's stdout and stderr.
-  /// - Throws: errors of `body`, and `Failed` with the program's output if the program ends before it accepts connections.
+  /// - Throws: errors of `body`; `Failed` if the program is missing, or if it ends before it accepts connections;
+  ///   `CancellationError`.
   public static func running<R: Sendable>(
     _ command: [String], environment: [String: String] = [:], at address: LoopbackAddress,
     scratch: FilePath, isolation: isolated (any Actor)? = #isolation,
     _ body: () async throws -> R
   ) async throws -> R {
-    let output = scratch.appending("output-\(address)").string
-    guard FileManager.default.isExecutableFile(atPath: command[0]),
-      FileManager.default.createFile(atPath: output, contents: nil),
-      let file = FileHandle(forWritingAtPath: output)
-    else {
+    guard FileManager.default.isExecutableFile(atPath: command[0]) else {
       throw Failed(description: "\(command[0]) is missing: run make setup")
     }
-    let process = Process()
-    process.executableURL = URL(filePath: "/bin/bash")
-    process.arguments = ["-c", launcher, "bash"] + command
-    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    let output = scratch.appending("output-\(address)")
+    let file = try FileDescriptor.open(
+      output, .writeOnly, options: [.create, .truncate, .closeOnExec],
+      permissions: .ownerReadWrite)
+    defer { try? file.close() }
     let stdin = Pipe()
-    process.standardInput = stdin
-    process.standardOutput = file
-    process.standardError = file
-    let (ended, end) = AsyncStream.makeStream(of: Never.self)
-    process.terminationHandler = { _ in end.finish() }
-    try process.run()
+    let process = try ChildProcess(
+      ["/bin/bash", "-c", launcher, "bash"] + command,
+      environment: ProcessInfo.processInfo.environment.merging(environment) { $1 },
+      stdin: FileDescriptor(rawValue: stdin.fileHandleForReading.fileDescriptor), stdout: file,
+      stderr: file)
+    try stdin.fileHandleForReading.close()
 
     func stop() async {
       try? stdin.fileHandleForWriting.write(contentsOf: Data("\n".utf8))
       try? stdin.fileHandleForWriting.close()
-      for await _ in ended {}
+      _ = await process.ended()
     }
     do {
       while !address.acceptsConnections {
         try Task.checkCancellation()
-        guard process.isRunning else {
-          let text = try? String(contentsOfFile: output, encoding: .utf8)
-          throw Failed(
-            description: "\(command) ended with \(process.terminationStatus):\n\(text ?? "")")
+        if let code = process.exitCode {
+          let text = try? String(contentsOfFile: output.string, encoding: .utf8)
+          throw Failed(description: "\(command) ended with \(code):\n\(text ?? "")")
         }
         await Task.yield()
       }

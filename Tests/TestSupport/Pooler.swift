@@ -11,23 +11,23 @@ public struct Pooler: Sendable {
 
   public struct Configuration: Sendable, CustomStringConvertible {
     public let mode: Mode
-    /// The largest number of its connections to a database.
+    /// The maximum number of the pooler's connections to a database.
     public let sessionsMax: Int
-    /// Whether its connections are used in turn. Otherwise, the last one that was used is the next.
-    public let takesTurns: Bool
-    /// What it runs in a session before another client gets it, in session mode.
+    /// Whether the pooler uses these connections round-robin. Otherwise, it prefers the one that was used last.
+    public let isRoundRobin: Bool
+    /// The statement that the pooler runs before it gives a session to another client, in session mode.
     public let resetQuery: String
 
     public init(
-      _ mode: Mode, sessionsMax: Int = 20, takesTurns: Bool = false,
+      _ mode: Mode, sessionsMax: Int = 20, isRoundRobin: Bool = false,
       resetQuery: String = "DISCARD ALL"
     ) {
       (self.mode, self.sessionsMax) = (mode, sessionsMax)
-      (self.takesTurns, self.resetQuery) = (takesTurns, resetQuery)
+      (self.isRoundRobin, self.resetQuery) = (isRoundRobin, resetQuery)
     }
 
     public var description: String {
-      "\(mode), \(sessionsMax) sessions\(takesTurns ? " in turn" : ""), reset '\(resetQuery)'"
+      "\(mode), \(sessionsMax) sessions\(isRoundRobin ? " round-robin" : ""), reset '\(resetQuery)'"
     }
   }
 
@@ -62,10 +62,10 @@ public struct Pooler: Sendable {
       auth_type = any
       pool_mode = \(configuration.mode.rawValue)
       default_pool_size = \(configuration.sessionsMax)
-      server_round_robin = \(configuration.takesTurns ? 1 : 0)
+      server_round_robin = \(configuration.isRoundRobin ? 1 : 0)
       server_reset_query = \(configuration.resetQuery)
       """.write(toFile: file, atomically: true, encoding: .utf8)
-      // It refuses to run as root.
+      // PgBouncer refuses to run as root.
       let user = geteuid() == 0 ? ["-u", "postgres"] : []
       return try await ExternalServer.running(
         ["/usr/sbin/pgbouncer"] + user + [file], at: address, scratch: directory

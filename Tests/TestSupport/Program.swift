@@ -1,8 +1,9 @@
 internal import Foundation
+public import SystemPackage
 
 /// One of the package's programs as a separate process, which can be killed.
 public final class Program: Sendable {
-  public struct Ending: Sendable {
+  public struct Result: Sendable {
     /// The exit code, or the number of the signal that ended the process.
     public let code: Int32
     public let stdout: String
@@ -16,71 +17,84 @@ public final class Program: Sendable {
     }
   }
 
-  public let processIdentifier: Int32
-  private let ending: Task<Ending, Never>
+  public var processIdentifier: Int32 { process.processIdentifier }
+  private let process: ChildProcess
+  private let result: Task<Result, Never>
 
   /// Starts a program that was built with the tests.
-  /// - Parameter variables: variables to remove from the program's environment.
-  public init(
+  /// - Parameters:
+  ///   - variables: variables to remove from the program's environment.
+  ///   - launcher: a command that runs the program. The program's path and arguments follow.
+  public convenience init(
     _ name: String, _ arguments: [String], environment: [String: String] = [:],
-    without variables: [String] = []
+    without variables: [String] = [], launcher: [String] = []
   ) throws {
-    let process = Process()
-    process.executableURL = URL(filePath: ProcessInfo.processInfo.arguments[0])
-      .deletingLastPathComponent().appending(path: name)
-    process.arguments = arguments
-    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-      .filter { !variables.contains($0.key) }
-    // Use files, because the program would block on a full pipe.
-    let stdout = try Self.scratchFile()
-    let stderr = try Self.scratchFile()
-    process.standardOutput = stdout
-    process.standardError = stderr
-    process.standardInput = FileHandle.nullDevice
-    let (ended, end) = AsyncStream.makeStream(of: Int32.self)
-    process.terminationHandler = { process in
-      end.yield(process.terminationStatus)
-      end.finish()
+    try self.init(
+      command: launcher + [Self.path(name)] + arguments, environment: environment,
+      without: variables)
+  }
+
+  private init(
+    command: [String], environment: [String: String], without variables: [String],
+    directory: String? = nil, stdin: FileDescriptor? = nil
+  ) throws {
+    let (stdout, stderr) = (try ScratchFile(), try ScratchFile())
+    process = try ChildProcess(
+      command,
+      environment: ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        .filter { !variables.contains($0.key) },
+      directory: directory, stdin: stdin, stdout: stdout.descriptor, stderr: stderr.descriptor)
+    result = Task { [process] in
+      let code = await process.ended()
+      return Result(code: code, stdout: stdout.finish(), stderr: stderr.finish())
     }
-    try process.run()
-    processIdentifier = process.processIdentifier
-    ending = Task {
-      var code: Int32 = -1
-      for await status in ended { code = status }
-      return Ending(code: code, stdout: Self.text(of: stdout), stderr: Self.text(of: stderr))
-    }
+  }
+
+  /// The path of a program that was built with the tests.
+  public static func path(_ name: String) -> String {
+    URL(filePath: ProcessInfo.processInfo.arguments[0]).deletingLastPathComponent()
+      .appending(path: name).path
   }
 
   /// Waits for the program's end.
-  public func ended() async -> Ending {
-    await ending.value
+  public func ended() async -> Result {
+    await result.value
   }
 
   public func send(signal: Int32) {
-    kill(processIdentifier, signal)
+    process.send(signal: signal)
   }
 
   /// Runs a program to its end.
   public static func run(
     _ name: String, _ arguments: [String], environment: [String: String] = [:],
-    without variables: [String] = []
-  ) async throws -> Ending {
-    try await Program(name, arguments, environment: environment, without: variables).ended()
+    without variables: [String] = [], launcher: [String] = []
+  ) async throws -> Result {
+    try await Program(
+      name, arguments, environment: environment, without: variables, launcher: launcher
+    ).ended()
   }
 
-  /// Returns a file without a name. The system deletes the file when its last descriptor is closed.
-  private static func scratchFile() throws -> FileHandle {
-    let url = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
-    guard FileManager.default.createFile(atPath: url.path, contents: nil) else {
-      throw CocoaError(.fileWriteUnknown)
+  /// Runs an external program to its end, or kills it if the task is cancelled.
+  /// - Parameters:
+  ///   - command: the program's path and its arguments.
+  ///   - variables: variables to remove from the program's environment.
+  ///   - directory: the working directory. By default, it is the working directory of the tests.
+  ///   - stdin: a file. Nil means an empty input.
+  public static func external(
+    _ command: [String], environment: [String: String] = [:], without variables: [String] = [],
+    directory: String? = nil, stdin: FilePath? = nil
+  ) async throws -> Result {
+    let input = try stdin.map { try FileDescriptor.open($0, .readOnly, options: .closeOnExec) }
+    defer { try? input?.close() }
+    let program = try Program(
+      command: command, environment: environment, without: variables, directory: directory,
+      stdin: input)
+    return await withTaskCancellationHandler {
+      await program.ended()
+    } onCancel: {
+      // A program that hangs must not block the tests.
+      program.send(signal: SIGKILL)
     }
-    let file = try FileHandle(forUpdating: url)
-    try FileManager.default.removeItem(at: url)
-    return file
-  }
-
-  private static func text(of file: FileHandle) -> String {
-    try? file.seek(toOffset: 0)
-    return String(decoding: (try? file.readToEnd()) ?? Data(), as: UTF8.self)
   }
 }

@@ -9,7 +9,7 @@ public enum ServerFeature: String, Sendable {
   case xml = "SELECT '<a/>'::xml IS NOT NULL"
 
   /// Whether the tests' server has the feature. Always true if `isNeeded` is false.
-  public func isThere(ifNeeded isNeeded: Bool = true) async throws -> Bool {
+  public func isAvailable(ifNeeded isNeeded: Bool = true) async throws -> Bool {
     guard isNeeded else { return true }
     let url = try TestServer.fromEnvironment().url(database: "postgres")
     return try await Connection.withConnection(ConnectionString(url)) { connection in

@@ -1,10 +1,12 @@
 public import SystemPackage
 
-/// A TCP proxy like HAProxy. It connects its clients to its targets in turn, and knows nothing of what they send.
+/// A TCP proxy like HAProxy. It distributes connections to its targets round-robin, and does not interpret the data.
 public enum TCPBalancer {
-  private static let script = """
+  /// The program in Python. Its arguments are the address to listen on, and the targets. Each is an address such as
+  /// `127.0.0.1:5432` or the path of a Unix socket.
+  public static let script = """
     import asyncio, itertools, sys
-    host, port, *targets = sys.argv[1:]
+    listen, *targets = sys.argv[1:]
     turns = itertools.cycle(targets)
     def connect(target):
         if target.startswith("/"): return asyncio.open_unix_connection(target)
@@ -22,8 +24,10 @@ public enum TCPBalancer {
         target_reader, target_writer = await connect(next(turns))
         await asyncio.gather(copy(reader, target_writer), copy(target_reader, writer))
     async def main():
-        async with await asyncio.start_server(serve, host, port) as server:
-            await server.serve_forever()
+        if listen.startswith("/"): server = await asyncio.start_unix_server(serve, listen)
+        else: server = await asyncio.start_server(serve, *listen.rsplit(":", 1))
+        print("ready", flush=True)
+        async with server: await server.serve_forever()
     asyncio.run(main())
     """
 
@@ -37,7 +41,7 @@ public enum TCPBalancer {
     isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> R
   ) async throws -> R {
     try await ExternalServer.running(
-      ["/usr/bin/python3", "-c", script, address.host, "\(address.port)"] + targets, at: address,
+      ["/usr/bin/python3", "-c", script, address.description] + targets, at: address,
       scratch: directory, body)
   }
 }

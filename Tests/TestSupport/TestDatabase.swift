@@ -37,17 +37,18 @@ public struct TestDatabase: Sendable {
   /// The path of the server's Unix socket.
   public let socket: String
 
-  init(name: String, server: TestServer) {
+  /// - Parameter url: the connection string. Nil: a URL of the server.
+  init(name: String, server: TestServer, url: String? = nil) {
     self.name = name
-    url = server.url(database: name)
+    self.url = url ?? server.url(database: name)
     socket = "\(server.host)/.s.PGSQL.5432"
   }
 
   /// Runs `body` with a new connection.
-  public func withConnection<R>(
+  public func withConnection<R: Sendable>(
     isolation: isolated (any Actor)? = #isolation,
-    _ body: (Connection) async throws -> sending R
-  ) async throws -> sending R {
+    _ body: (Connection) async throws -> R
+  ) async throws -> R {
     try await Connection.withConnection(connectionString, body)
   }
 }
@@ -93,6 +94,30 @@ public func withTestDatabase<R: Sendable>(
   }
 }
 
+/// Runs `body` with a copy of a database that `prepare` has built. Each `name` is built once in each process.
+public func withTestDatabase<R: Sendable>(
+  copyOf name: String, _ schemas: SchemaSet..., isolation: isolated (any Actor)? = #isolation,
+  preparing prepare: @escaping @Sendable (TestDatabase) async throws -> Void,
+  _ body: (TestDatabase) async throws -> R
+) async throws -> R {
+  let server = try TestServer.fromEnvironment()
+  return try await databaseLimit.withSlot {
+    let template = try await DatabaseTemplates.shared.template(
+      named: name, of: Set(schemas), on: server, prepare)
+    let database = TestDatabase(name: server.newName("test"), server: server)
+    try await server.execute(
+      "CREATE DATABASE \(identifier: database.name) TEMPLATE \(identifier: template)")
+    do {
+      let value = try await body(database)
+      try await server.drop(database.name)
+      return value
+    } catch {
+      try? await server.drop(database.name)
+      throw error
+    }
+  }
+}
+
 /// Runs `body` with a new database that has another encoding, such as LATIN1.
 public func withTestDatabase<R: Sendable>(
   encoding: String, _ schemas: SchemaSet..., isolation: isolated (any Actor)? = #isolation,
@@ -121,7 +146,7 @@ public func withTestDatabase<R: Sendable>(
 /// A service, a pipeline and a test together use about ten connections. The server allows 200.
 private let databaseLimit = ConcurrencyLimit(12)
 
-/// The error that the environment names no PostgreSQL server.
+/// Thrown if the environment does not name a PostgreSQL server.
 public struct TestServerMissing: Error, CustomStringConvertible {
   public var description: String {
     """
@@ -131,13 +156,15 @@ public struct TestServerMissing: Error, CustomStringConvertible {
   }
 }
 
-/// The server that PGHOST and PGUSER name.
+/// A PostgreSQL server, and the role that tests use on it.
 struct TestServer: Sendable {
   let host: String
   let user: String
 
   private static let lastNumber = Atomic<Int>(0)
 
+  /// Returns the server that PGHOST and PGUSER name.
+  /// - Throws: `TestServerMissing`.
   static func fromEnvironment() throws -> TestServer {
     let environment = ProcessInfo.processInfo.environment
     guard let host = environment["PGHOST"], !host.isEmpty else { throw TestServerMissing() }
@@ -174,11 +201,26 @@ actor DatabaseTemplates {
   static let shared = DatabaseTemplates()
 
   private var templates: [Set<SchemaSet>: Task<String, any Error>] = [:]
+  private var preparedTemplates: [String: Task<String, any Error>] = [:]
 
   func template(of schemas: Set<SchemaSet>, on server: TestServer) async throws -> String {
     if let template = templates[schemas] { return try await template.value }
     let building = Task { try await Self.build(schemas, on: server) }
     templates[schemas] = building
+    return try await building.value
+  }
+
+  func template(
+    named name: String, of schemas: Set<SchemaSet>, on server: TestServer,
+    _ prepare: @escaping @Sendable (TestDatabase) async throws -> Void
+  ) async throws -> String {
+    if let template = preparedTemplates[name] { return try await template.value }
+    let building = Task {
+      let template = try await Self.build(schemas, on: server)
+      try await prepare(TestDatabase(name: template, server: server))
+      return template
+    }
+    preparedTemplates[name] = building
     return try await building.value
   }
 

@@ -10,7 +10,7 @@ internal import Synchronization
 ///     try await gate.reached { $0 == .uploadReceived(jobID: id) }
 ///     gate.release()
 ///
-/// A held or waiting call returns when its task is cancelled.
+/// A held call returns when its task is cancelled. A waiting call throws.
 public final class TestGate<Point: Hashable & Sendable>: Sendable {
   public typealias Condition = @Sendable (Point) -> Bool
 

@@ -1,7 +1,8 @@
-"""Leads who asks for one of the given hosts to one place of this machine, as an HTTP proxy does: for clients that know
-hosts by name only.
+"""An HTTP proxy that connects clients of the given hosts to one address of this machine.
 
-connect_proxy.py ADDRESS PORT HOST... Serves CONNECT on a free port, which it prints, until stdin ends.
+usage: connect_proxy.py ADDRESS PORT HOST...
+
+Listens on a free port and prints the port. Serves CONNECT requests until stdin ends.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import sys
 address, port, *hosts = sys.argv[1:]
 
 
-async def pass_on(reader, writer):
+async def copy(reader, writer):
     while block := await reader.read(1 << 16):
         writer.write(block)
         await writer.drain()
@@ -23,10 +24,10 @@ async def serve(reader, writer):
         if method != "CONNECT" or target not in [f"{host}:443" for host in hosts]:
             writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
             return
-        from_place, to_place = await asyncio.open_connection(address, int(port))
+        target_reader, target_writer = await asyncio.open_connection(address, int(port))
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await asyncio.gather(pass_on(reader, to_place), pass_on(from_place, writer))
-        to_place.close()
+        await asyncio.gather(copy(reader, target_writer), copy(target_reader, writer))
+        target_writer.close()
     finally:
         writer.close()
 

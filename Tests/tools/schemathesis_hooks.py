@@ -1,8 +1,11 @@
-"""What schemathesis needs to know of a job's bytes: their URLs are in the answers of other endpoints.
+"""Hooks for schemathesis, which does not know the URLs of uploads and downloads.
 
-SERVICE_URL and SERVICE_TOKEN say where the API is and who asks; SERVICE_OTHER_TOKEN is for jobs that must not take the
-slot of the first App. Every second well-formed request for bytes gets the
-path and the query of a job that takes it; the others stay as they were made up, and meet refusals.
+The URLs of uploads and downloads are in the responses of other endpoints. Every second valid request for an upload or a
+download gets the path and the query of a job that accepts it. The others stay as schemathesis generated them, and the
+service refuses them.
+
+SERVICE_URL is the URL of the service. SERVICE_TOKEN is the App's token. SERVICE_OTHER_TOKEN is the token of another
+App, for jobs that must not use the first App's slot.
 """
 
 import itertools
@@ -15,7 +18,7 @@ import schemathesis
 API = os.environ["SERVICE_URL"] + "/2/compliance/jobs"
 HEADERS = {"Authorization": "Bearer " + os.environ["SERVICE_TOKEN"]}
 OTHER_HEADERS = {"Authorization": "Bearer " + os.environ["SERVICE_OTHER_TOKEN"]}
-turns = itertools.count()
+request_numbers = itertools.count()
 complete = {}
 
 
@@ -24,13 +27,13 @@ def jobs(headers=HEADERS, **query):
 
 
 def waiting_job(headers=HEADERS, **options):
-    """A job that waits for its upload, if there can be one now."""
+    """Returns a job that waits for its upload: a new one, or an existing one. None if there is neither."""
     job = requests.post(API, json={"type": "tweets", **options}, headers=headers)
     return job.json()["data"] if job.ok else next(iter(jobs(headers, type="tweets", status="created")), None)
 
 
 def complete_job():
-    """A job with a result, made once."""
+    """Returns a job with a result. Creates it at the first call."""
     if not complete:
         for job in jobs(type="users", status="created"):
             requests.delete(f"{API}/{job['id']}", headers=HEADERS)
@@ -43,13 +46,13 @@ def complete_job():
 
 
 def upload(url):
-    """The storage host takes no bearer token, and the API's own host none but that."""
+    """Uploads a submission. The storage host accepts no bearer token, and the API's host requires one."""
     credentials = HEADERS if url.startswith(os.environ["SERVICE_URL"]) else {}
     requests.put(url, data="1\n2\n", headers={"Content-Type": "text/plain", **credentials}).raise_for_status()
 
 
 def url_for(operation):
-    """Where a request of this operation would succeed."""
+    """Returns a URL at which a request of this operation succeeds. None if there is no such URL."""
     match operation:
         case "uploadSubmission" | "uploadObject":
             return (waiting_job() or {}).get("upload_url")
@@ -58,8 +61,8 @@ def url_for(operation):
         case "cancelUpload":
             url = url_for("beginUpload")
             headers = {"Content-Type": "text/plain", "x-goog-resumable": "start"}
-            begun = requests.post(url, headers=headers) if url else None
-            return begun.headers.get("Location") if begun is not None else None
+            response = requests.post(url, headers=headers) if url else None
+            return response.headers.get("Location") if response is not None else None
         case "downloadResult" | "inspectResult" | "downloadObject" | "inspectObject":
             return complete_job()["download_url"]
         case "downloadComplianceJobResults":
@@ -73,29 +76,29 @@ def before_call(context, case, kwargs):
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     operation = case.operation.definition.raw.get("operationId", "")
-    if "{id}" not in case.operation.path or next(turns) % 2:
+    if "{id}" not in case.operation.path or next(request_numbers) % 2:
         return
     url = url_for(operation)
     parts = urllib.parse.urlsplit(url or "")
-    # In the gcs profile a job's bytes are on another host than the API's own paths for bytes.
+    # In the gcs profile, the URLs of uploads and downloads have another host and other paths than those of the API.
     if parts.path.split("/")[1:-2] != case.formatted_path.split("/")[1:-2]:
         return
     signed = dict(urllib.parse.parse_qsl(parts.query))
     case.path_parameters["id"] = next(part for part in parts.path.split("/") if part.isdigit() and len(part) > 1)
     if operation.endswith(("Object", "Upload")):
         case.query.clear()
-        case.headers.pop("Content-Range", None)  # A signed URL takes the whole.
+        case.headers.pop("Content-Range", None)  # A signed URL accepts only the whole file.
         case.headers.update({"x-goog-resumable": "start"} if operation == "beginUpload" else {})
     case.query.update(signed)
 
 
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
-    """Leaves two kinds of failure out, and no others:
+    """Ignores only these two kinds of failure:
 
-    * A range that begins beyond a result's end is well-formed and cannot be satisfied, and no description can say how
-      long a result is (RFC 9110, section 15.5.17).
-    * DELETE cancels a job and does not remove it: it is found as before, failed and with its error.
+    * A range that begins beyond the end of a result is valid, but the service responds with 416. A description cannot
+      contain the length of a result (RFC 9110, section 15.5.17).
+    * DELETE cancels a job and does not remove it. So GET still returns the job, with the status failed and an error.
     """
     if failure.code == "ST202" and response.status_code == 416:
         return "Range" not in case.headers

@@ -1,15 +1,16 @@
-"""The same against the description that X publishes of its API, which says other things than X does.
+"""Hooks for schemathesis and X's published description of the API, in addition to schemathesis_hooks.
 
-Two kinds of failure are left out, and no others:
+X's behaviour differs from the description. Only these two kinds of failure are ignored:
 
-* X's description names nine types of problem, none of them for 401, 405, 409, 413, 415 and 429, though it has X answer
-  with these. A problem with such a status therefore cannot have a type that the description knows. What is left out is
-  that its type is unknown; that it is a problem with type, title, detail and status is checked here instead.
-* It has `resumable` in a create, which X has answered with 400 since its bytes left Google Cloud Storage.
+* The description has nine types of problems. None of them is for the statuses 401, 405, 409, 413, 415 and 429, which
+  the API also uses. So a problem with such a status has an unknown type. The hook checks instead that the problem has
+  type, title, detail and status.
+* The description allows `resumable` in the request that creates a job. X responds with 400 to such a request since it
+  no longer stores the files in Google Cloud Storage.
 """
 
 import schemathesis
-import schemathesis_hooks  # noqa: F401 (its hooks are wanted as well)
+import schemathesis_hooks  # noqa: F401 (its hooks are needed, too)
 
 WITHOUT_TYPE = {401, 405, 409, 413, 415, 429}
 

@@ -1,4 +1,4 @@
-"""Serves the emulator of Google Cloud Storage on a free port, which it prints, until stdin ends."""
+"""Runs the emulator of Google Cloud Storage on a free port until stdin ends. Prints the port."""
 
 import sys
 

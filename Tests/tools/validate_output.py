@@ -1,10 +1,11 @@
-"""Validates what lethe printed against docs/reference/output.schema.json.
+"""Validates lethe's output against docs/reference/output.schema.json.
 
 usage: validate_output.py SCHEMA <LINES
 
-Each line of stdin is {"definition": NAME, "command": TEXT, "value": OBJECT}. The value has to be what the schema's
-$defs/NAME describes, or a failure. Keys that the schema does not name are wrong here: a new key belongs in the schema.
-Prints what is wrong, a line each, and which definitions no value was of.
+Each line of stdin is {"definition": NAME, "command": TEXT, "value": OBJECT}. The value must match the schema's
+$defs/NAME, or $defs/failure if its only keys are status and error. A key that the schema does not contain is an error,
+because a new key must be added to the schema.
+Prints each error on a line, and each definition for which there was no value.
 """
 
 import json
@@ -14,7 +15,7 @@ import jsonschema_rs
 
 
 def closed(schema):
-    """The same, with objects that have no other keys than the named ones."""
+    """Returns the schema with additionalProperties set to false for each object that names its keys."""
     if isinstance(schema, list):
         return [closed(each) for each in schema]
     if not isinstance(schema, dict):
@@ -39,4 +40,4 @@ for line in sys.stdin:
         print(f"{case['command']}: {'/'.join(map(str, error.instance_path))}: {error.message}")
 parts = {"error", "left_out", "stopped", "set_aside", "refused", "unfit", "run_report", "job"}
 for name in sorted(set(definitions) - seen - parts):
-    print(f"no output of {name} was looked at")
+    print(f"there was no output of {name}")

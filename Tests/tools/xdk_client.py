@@ -1,7 +1,9 @@
-"""Has xdk do what its users do with compliance jobs, and writes what it returns as JSON.
+"""Runs a compliance job with xdk, as xdk's users do, and prints the returned values as JSON.
 
-xdk_client.py URL TOKEN PROFILE TYPE IDS. Xdk has no call for the bytes: its users send and fetch those of the API's host
-with its session, which adds the token, and those of a storage host, which takes none, with requests.
+usage: xdk_client.py URL TOKEN PROFILE TYPE IDS
+
+xdk has no calls for uploads and downloads. For the API's host, its users send these requests with xdk's session, which
+adds the token. For the storage host, which accepts no token, they use the library requests. So does this script.
 """
 
 import json
@@ -36,12 +38,12 @@ def got(job_id):
     return jobs.get_jobs_by_id(id=job_id, compliance_job_fields=FIELDS).data
 
 
-said = {"empty": listed(), "count": jobs.get_jobs(type=job_type).meta.result_count}
+output = {"empty": listed(), "count": jobs.get_jobs(type=job_type).meta.result_count}
 job = jobs.create_jobs(body=new, compliance_job_fields=FIELDS).data
-said["created"] = job.model_dump(exclude_none=True)
-said["conflict"] = refusal(jobs.create_jobs, body=new)
-said["got"] = got(job.id).model_dump(exclude_none=True)
-said["listed"] = listed(status="created", compliance_job_fields=FIELDS)
+output["created"] = job.model_dump(exclude_none=True)
+output["conflict"] = refusal(jobs.create_jobs, body=new)
+output["got"] = got(job.id).model_dump(exclude_none=True)
+output["listed"] = listed(status="created", compliance_job_fields=FIELDS)
 
 bytes_client, media_type = (client.session, "application/octet-stream")
 if profile == "gcs":
@@ -49,14 +51,14 @@ if profile == "gcs":
 bytes_client.put(job.upload_url, data=ids, headers={"Content-Type": media_type}).raise_for_status()
 while (job := got(job.id)).status == "in_progress":
     pass
-said["complete"] = job.model_dump(exclude_none=True)
-said["listed complete"] = listed(status="complete", compliance_job_fields=FIELDS)
+output["complete"] = job.model_dump(exclude_none=True)
+output["listed complete"] = listed(status="complete", compliance_job_fields=FIELDS)
 result = bytes_client.get(job.download_url)
 result.raise_for_status()
-said["result"] = result.text
+output["result"] = result.text
 
-said["unknown"] = refusal(jobs.get_jobs_by_id, id="1")
-said["filter"] = refusal(jobs.get_jobs, type=job_type, status="expired")
+output["unknown"] = refusal(jobs.get_jobs_by_id, id="1")
+output["filter"] = refusal(jobs.get_jobs, type=job_type, status="expired")
 stranger = Client(base_url=url, bearer_token="nobody").compliance
-said["stranger"] = refusal(stranger.get_jobs, type=job_type)
-print(json.dumps(said))
+output["stranger"] = refusal(stranger.get_jobs, type=job_type)
+print(json.dumps(output))

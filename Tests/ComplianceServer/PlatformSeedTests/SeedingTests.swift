@@ -128,14 +128,14 @@ import Testing
     }
   }
 
-  @Test func aFewAuthorsWriteMostOfThePosts() async throws {
+  @Test func theMostActiveTenthOfTheAuthorsWritesMoreThan40Percent() async throws {
     try await Self.seeding { connection in
       _ = try await Seeding(connection, Self.plan).run(isReplacing: false)
       let (top, median) = try await connection.query(
         """
-        SELECT (sum(posts) FILTER (WHERE place <= 50))::bigint,
+        SELECT (sum(posts) FILTER (WHERE rank <= 50))::bigint,
                percentile_disc(0.5) WITHIN GROUP (ORDER BY posts)
-        FROM (SELECT count(post_id) AS posts, row_number() OVER (ORDER BY count(post_id) DESC) AS place
+        FROM (SELECT count(post_id) AS posts, row_number() OVER (ORDER BY count(post_id) DESC) AS rank
               FROM platform.accounts LEFT JOIN platform.posts ON author_id = account_id
               GROUP BY account_id) author
         """
@@ -168,7 +168,7 @@ import Testing
     }
   }
 
-  @Test func theSmallestSizesWork() async throws {
+  @Test func theSmallestNumbersOfAccountsAndPostsWork() async throws {
     try await Self.seeding { connection in
       for (accounts, posts) in [(1, 0), (1, 3), (2, 1)] {
         let report = try await Seeding(

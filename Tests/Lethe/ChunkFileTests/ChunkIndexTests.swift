@@ -21,7 +21,7 @@ import Testing
     try Data(bytes).write(to: URL(fileURLWithPath: chunk.path.string))
   }
 
-  /// Tests every position at the borders of the index's blocks, and at both ends.
+  /// The index has blocks of 256 IDs. Some of the counts are just below or above a multiple of 256.
   @Test(arguments: [1, 2, 255, 256, 257, 511, 512, 513, 1000])
   func theIndexContainsTheIDsOfTheChunkAndNoOthers(count: Int) throws {
     let ids = (1...count).map { Int64($0) * 10 }
@@ -39,9 +39,9 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 3, 4] as [UInt64])
-  func theIndexContainsTheSameIDsAsASetInAnyOrder(seed: UInt64) throws {
+  func lookUpsInAnyOrderHaveTheSameResultAsInASet(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
-    // The IDs are dense around some places and sparse elsewhere, with one to nineteen digits.
+    // The IDs are dense around some numbers and sparse elsewhere, with one to nineteen digits.
     var set: Set<Int64> = [1, .max]
     while set.count < 5_000 {
       let digits = Int.random(in: 0...18, using: &random)
@@ -53,9 +53,9 @@ import Testing
     }
     try Self.withChunk(of: set.sorted()) { chunk in
       let index = try ChunkIndex(verifying: chunk)
-      var asked = set.flatMap { [$0, $0 &+ 1, $0 &- 1] }
-      asked += (0..<2_000).map { _ in Int64.random(in: .min ... .max, using: &random) }
-      for order in [asked.sorted(), asked.sorted(by: >), asked.shuffled(using: &random)] {
+      var lookUps = set.flatMap { [$0, $0 &+ 1, $0 &- 1] }
+      lookUps += (0..<2_000).map { _ in Int64.random(in: .min ... .max, using: &random) }
+      for order in [lookUps.sorted(), lookUps.sorted(by: >), lookUps.shuffled(using: &random)] {
         for id in order {
           try #require(try index.contains(id) == set.contains(id), "\(id), seed \(seed)")
         }
@@ -63,15 +63,15 @@ import Testing
     }
   }
 
-  /// Each content still looks like a chunk's file. Only the recorded checksum and count show the difference.
+  /// Each content differs from the exported file in one point. The recorded checksum shows the difference.
   @Test(arguments: [
-    ("another digit", "10\n21\n30\n"), ("a row less", "10\n20\n"),
-    ("a row more", "10\n20\n30\n40\n"),
+    ("another digit", "10\n21\n30\n"), ("one row fewer", "10\n20\n"),
+    ("one row more", "10\n20\n30\n40\n"),
     ("cut within a row", "10\n20\n3"), ("no last newline", "10\n20\n30"), ("empty", ""),
     ("CRLF", "10\r\n20\r\n30\r\n"), ("another order", "20\n10\n30\n"),
     ("a blank line", "10\n20\n\n30\n"),
   ])
-  func aFileThatDiffersFromItsRecordIsLost(what: String, content: String) throws {
+  func aFileThatDiffersFromTheExportedFileIsReportedAsLost(what: String, content: String) throws {
     try Self.withChunk(of: [10, 20, 30]) { chunk in
       _ = try ChunkIndex(verifying: chunk)
       try Self.write(Array(content.utf8), to: chunk)
@@ -80,14 +80,14 @@ import Testing
   }
 
   @Test(arguments: [1, 2] as [UInt64])
-  func everyFlippedBitIsDetected(seed: UInt64) throws {
+  func aFlippedBitIsDetected(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     try Self.withChunk(of: (1...2_000).map { Int64($0) * 7 }) { chunk in
       let bytes = try ChunkCutterTests.bytes(of: chunk)
       for _ in 0..<20 {
         var changed = bytes
-        let place = Int.random(in: 0..<bytes.count, using: &random)
-        changed[place] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+        let position = Int.random(in: 0..<bytes.count, using: &random)
+        changed[position] ^= 1 << UInt8.random(in: 0..<8, using: &random)
         try Self.write(changed, to: chunk)
         Self.expectLost(chunk, "the chunk's file differs from the exported file")
       }
@@ -96,14 +96,14 @@ import Testing
     }
   }
 
-  @Test func aMissingChunkFileIsLost() throws {
+  @Test func aMissingChunkFileIsReportedAsLost() throws {
     try Self.withChunk(of: [10]) { chunk in
       try FileManager.default.removeItem(atPath: chunk.path.string)
-      Self.expectLost(chunk, "cannot open the chunk's file: ")
+      Self.expectLost(chunk, "cannot read the chunk's file: ")
     }
   }
 
-  @Test func aChunkWithAnotherCountThanRecordedIsLost() throws {
+  @Test func aChunkFileWithAnotherNumberOfIDsIsReportedAsLost() throws {
     try Self.withChunk(of: [10, 20]) { chunk in
       let wrong = ChunkFile(
         path: chunk.path, number: 1, firstID: 10, lastID: 20, ids: 3, bytes: chunk.bytes,
@@ -126,7 +126,7 @@ import Testing
     }
   }
 
-  /// An open file stays readable. If a cleanup removes it, the index still works.
+  /// If a cleanup removes the file, the index still works, because an open file stays readable.
   @Test func theIndexWorksAfterTheFileWasRemoved() throws {
     try Self.withChunk(of: (1...1_000).map { Int64($0) }) { chunk in
       let index = try ChunkIndex(verifying: chunk)

@@ -46,6 +46,7 @@ import Testing
     // These are two streams, one after the other, as gzip allows.
     let (twice, isWholeTwice) = try Self.unpacked(packed + packed, blockBytes: blockBytes)
     #expect(twice == bytes + bytes && isWholeTwice)
+    // Zero bytes after the stream are ignored.
     let (filled, isFilled) = try Self.unpacked(packed + [0, 0, 0, 0], blockBytes: blockBytes)
     #expect(filled == bytes && isFilled)
     if blockBytes > 1 {

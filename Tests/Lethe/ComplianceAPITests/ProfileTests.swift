@@ -10,7 +10,7 @@ import Vocabulary
     #expect(await !profile.asksForParts)
     await profile.seen(isStorageHost: true)
     #expect(await profile.asksForParts)
-    // Two creations were in progress. Each must be requested again.
+    // Two requests to create a job were sent before the refusal. Each of them must be sent again.
     #expect(await profile.refused())
     #expect(await profile.refused())
     await profile.seen(isStorageHost: true)

@@ -11,6 +11,7 @@ import Testing
   private final class LogCounter: LogHandler, Sendable {
     private let lines = Mutex<[String]>([])
     var count: Int { lines.withLock { $0.count } }
+    var last: String? { lines.withLock { $0.last } }
     var logLevel: Logger.Level {
       get { .trace }
       set {}
@@ -26,14 +27,16 @@ import Testing
     func log(event: LogEvent) { lines.withLock { $0.append("\(event.message)") } }
   }
 
-  /// Each argument is a header's text, in seconds from now, with the shortest and the longest wait in seconds.
+  /// Each argument is the text of `x-rate-limit-reset`, with the shortest and the longest expected wait in seconds.
+  /// `+100` and `-100` stand for the time 100 seconds after and before now, in seconds since the epoch. `ms+100` is the
+  /// same as `+100` in milliseconds.
   @Test(
     arguments: [
       ("inf", 60, 60), ("-inf", 60, 60), ("nan", 60, 60), ("1e300", 890, 900), ("-1e300", 0, 1),
       ("tomorrow", 60, 60), ("", 60, 60), ("+4000", 890, 900), ("+100", 90, 100), ("-100", 0, 1),
       ("ms+100", 90, 100), ("99999999999999999999", 890, 900), ("0", 0, 1),
     ] as [(String, Double, Double)])
-  func theClientWaitsForAResetWithinItsWindow(text: String, least: Double, most: Double) async {
+  func theClientWaitsAtMost900SecondsForTheReset(text: String, least: Double, most: Double) async {
     let log = LogCounter()
     let budgets = RateBudgets(logger: Logger(label: "test") { _ in log })
     let now = Date(timeIntervalSince1970: 1_790_000_000)
@@ -53,6 +56,28 @@ import Testing
     #expect(await budgets.secondsToWait(for: .get) == 0)
     #expect(log.count <= 1)
     if most == 900 { #expect(log.count == 1) }
+    // The warning names the wait that follows.
+    switch most {
+    case 60: #expect(log.last?.contains("Lethe waits 60 s") == true, "\(log.last ?? "none")")
+    case 900: #expect(log.last?.contains("Lethe waits 15 minutes at most") == true)
+    default: break
+    }
+  }
+
+  /// A year with many digits must not exceed the range of the numbers in the computation and in the warning.
+  @Test(
+    arguments: [
+      "Wed, 25 Nov 99999999999999999999 00:00:00 GMT", "Wed, 25 Nov 999999999 00:00:00 GMT",
+      "Wed, 99999999999999999999 Nov 2026 00:00:00 GMT",
+    ])
+  func aDateOutsideTheRangeIsIgnored(text: String) async {
+    let clock = ServerClock(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    await clock.note(["Date": text])
+    #expect(abs(await clock.now.timeIntervalSinceNow) < 1)
+    #expect(await clock.skew == nil)
+    let budgets = RateBudgets(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    await budgets.note(["Retry-After": text], status: 503, of: .get, serverNow: Date())
+    #expect(await budgets.secondsOfRetryAfter(.get) == 0)
   }
 
   /// A success shows that the limit was not used up, but it does not show how many requests are left.

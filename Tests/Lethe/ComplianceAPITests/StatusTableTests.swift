@@ -6,9 +6,9 @@ import Testing
 
 /// Compares docs/reference/api-outcomes.md with the program.
 @Suite struct StatusTableTests {
-  private static let words: [String: APIError.Kind] = [
+  private static let outcomes: [String: APIError.Kind] = [
     "again": .temporary, "rate limit": .rateLimited, "cap reached": .capped,
-    "no credits": .creditsDepleted, "credentials": .credentials, "leads elsewhere": .misdirected,
+    "no credits": .creditsDepleted, "credentials": .credentials, "leads elsewhere": .redirected,
     "request refused": .invalidRequest, "job unknown": .notFound, "job refused": .jobRefused,
     "URL refused": .urlRefused, "no result": .noResult, "too large": .tooLarge,
     "slot taken": .conflict,
@@ -35,20 +35,20 @@ import Testing
     let rows = try Self.table("status")
     #expect(rows.count > 15)
     for row in rows.dropFirst() {
-      let isOfErrors = row[0].contains("errors")
+      let isErrorList = row[0].contains("errors")
       let statuses: [Int?] =
-        isOfErrors
+        isErrorList
         ? [nil] : row[0].split(separator: ",").map { Int($0.trimmingCharacters(in: .whitespaces)) }
-      for (name, word) in zip(rows[0], row).dropFirst() {
+      for (name, outcome) in zip(rows[0], row).dropFirst() {
         let call = try #require(Self.calls[name])
         for status in statuses {
           let comment: Comment = "\(name) \(row[0])"
           if let status, StatusTable.isSuccess(status, of: call) {
-            #expect(word == "done", comment)
-          } else if isOfErrors, call.carriesBytes {
-            #expect(word == "done", comment)
+            #expect(outcome == "done", comment)
+          } else if isErrorList, call.carriesBytes {
+            #expect(outcome == "done", comment)
           } else {
-            #expect(Self.words[word] == StatusTable.kind(status, nil, for: call), comment)
+            #expect(Self.outcomes[outcome] == StatusTable.kind(status, nil, for: call), comment)
           }
         }
       }
@@ -78,7 +78,7 @@ import Testing
               for status in [nil, 200, 400, 403, 404, 429] {
                 let kind = StatusTable.kind(status, problem.cause, for: call)
                 let bare = StatusTable.kind(status, nil, for: call)
-                #expect(kind == (cell == "-" ? bare : Self.words[cell]), "\(name) \(body)")
+                #expect(kind == (cell == "-" ? bare : Self.outcomes[cell]), "\(name) \(body)")
               }
             }
           }
@@ -87,11 +87,13 @@ import Testing
     }
   }
 
-  /// Each outcome in the two tables is explained.
+  /// The page explains each outcome that its two tables contain.
   @Test func everyOutcomeIsExplained() throws {
     let text = try String(
       contentsOfFile: "\(repositoryRootPath)/docs/reference/api-outcomes.md", encoding: .utf8)
     let consequences = text.split(separator: "## What becomes of it").last ?? ""
-    for word in Self.words.keys { #expect(consequences.contains(word), "\(word)") }
+    for outcome in Self.outcomes.keys {
+      #expect(consequences.contains(outcome), "\(outcome)")
+    }
   }
 }

@@ -6,10 +6,10 @@ import Testing
 /// All mistakes of a definition are reported together. Consequences of a mistake are not reported.
 @Suite struct AllMistakesTests {
   /// A mistake that can be made in the good definition together with any other mistake.
-  struct Slip: Sendable, CustomTestStringConvertible {
+  struct Mistake: Sendable, CustomTestStringConvertible {
     let part: String
     let other: String
-    /// The line in the good definition. No slip removes or adds a line.
+    /// The line in the good definition. No mistake removes or adds a line.
     let line: Int
     let message: String
 
@@ -20,83 +20,85 @@ import Testing
     }
   }
 
-  static let slips: [Slip] = [
-    Slip("name: nightly", "name: Nightly Run", 1, "the pipeline's name is not valid"),
-    Slip(
+  static let mistakes: [Mistake] = [
+    Mistake("name: nightly", "name: Nightly Run", 1, "the pipeline's name is not valid"),
+    Mistake(
       "warehouse: ${DATABASE_URL}", "warehouse: ${NOT_SET}${NOR_THIS}", 2,
       "the environment variable NOT_SET is not set"),
-    Slip(
+    // The second error of the mistake above. This entry changes nothing.
+    Mistake(
       "warehouse: ${NOT_SET}${NOR_THIS}", "warehouse: ${NOT_SET}${NOR_THIS}", 2,
       "the environment variable NOR_THIS is not set"),
-    Slip("https://api.x.com", "http://api.x.com", 4, "api.base_url would send the token"),
-    Slip("bearer_token: ${X_BEARER_TOKEN}", "bearer_tokn: x", 5, "unknown key api.bearer_tokn"),
-    Slip("limits:", "limit:", 6, "unknown key limit"),
-    Slip("type: users\n", "type: [users]\n", 11, "datasets.users.type is not a string"),
-    Slip(
+    Mistake("https://api.x.com", "http://api.x.com", 4, "api.base_url would send the token"),
+    Mistake("bearer_token: ${X_BEARER_TOKEN}", "bearer_tokn: x", 5, "unknown key api.bearer_tokn"),
+    Mistake("limits:", "limit:", 6, "unknown key limit"),
+    Mistake("type: users\n", "type: [users]\n", 11, "datasets.users.type is not a string"),
+    Mistake(
       "table: warehouse.users", "tabel: warehouse.users", 12, "unknown key datasets.users.tabel"),
-    Slip("id: user_id", "id: ${NO_ID}", 13, "the environment variable NO_ID is not set"),
-    Slip("ids: 1000", "ids: 0", 14, "chunk.ids is not at least 1"),
-    Slip("bytes: 20000", "bytes: many", 14, "datasets.users.chunk.bytes is not a whole number"),
-    Slip("suspended: delete", "suspended: erase", 17, "unknown action erase"),
-    Slip("deactivated: ignore", "deactivated:", 18, "actions.deactivated has no action"),
-    Slip("restore: {visibility: public}", "restore: {hidden: no}", 19, "restore names the column"),
-    Slip("match: author_id", "match: [author_id]", 22, "targets[0].match is not a string"),
-    Slip("type: tweets", "type: posts", 24, "unknown type posts of the target"),
-    Slip(
+    Mistake("id: user_id", "id: ${NO_ID}", 13, "the environment variable NO_ID is not set"),
+    Mistake("ids: 1000", "ids: 0", 14, "chunk.ids is not at least 1"),
+    Mistake("bytes: 20000", "bytes: many", 14, "datasets.users.chunk.bytes is not a whole number"),
+    Mistake("suspended: delete", "suspended: erase", 17, "unknown action erase"),
+    Mistake("deactivated: ignore", "deactivated:", 18, "actions.deactivated has no action"),
+    Mistake(
+      "restore: {visibility: public}", "restore: {hidden: no}", 19, "restore names the column"),
+    Mistake("match: author_id", "match: [author_id]", 22, "targets[0].match is not a string"),
+    Mistake("type: tweets", "type: posts", 24, "unknown type posts of the target"),
+    Mistake(
       "          deleted: delete\n", "          delted: delete\n", 26,
       "unknown reason delted in datasets.users.targets[0].actions"),
-    Slip(
+    Mistake(
       "table: warehouse.post_media", "table: a.b.c", 28, "not a table's name: a.b.c"),
-    Slip(
+    Mistake(
       "actions: {deleted: delete}", "actions: {deleted: rehydrate}", 30,
       "a target cannot be rehydrated"),
   ]
 
-  private static func definition(with slips: [Slip]) -> String {
-    slips.reduce(Samples.good) { $0.replacing($1.part, with: $1.other) }
+  private static func definition(with mistakes: [Mistake]) -> String {
+    mistakes.reduce(Samples.good) { $0.editing($1.part, to: $1.other) }
   }
 
-  private static func mistakes(_ yaml: String) throws -> [DefinitionError] {
+  private static func errors(_ yaml: String) throws -> [DefinitionError] {
     try #require(throws: DefinitionError.self) { try Samples.parse(yaml) }.all
   }
 
   @Test func allMistakesAreReportedTogether() throws {
-    let found = try Self.mistakes(Self.definition(with: Self.slips))
-    for slip in Self.slips {
+    let found = try Self.errors(Self.definition(with: Self.mistakes))
+    for mistake in Self.mistakes {
       #expect(
-        found.contains { $0.line == slip.line && $0.message.contains(slip.message) },
-        "\(slip.message) is not among \(found)")
+        found.contains { $0.line == mistake.line && $0.message.contains(mistake.message) },
+        "\(mistake.message) is not among \(found)")
     }
-    #expect(found.count == Self.slips.count, "\(found)")
+    #expect(found.count == Self.mistakes.count, "\(found)")
     #expect(found.map { $0.line ?? 0 } == found.map { $0.line ?? 0 }.sorted())
     #expect(found.allSatisfy { $0.file == "p.yaml" && !$0.remedy.isEmpty && $0.others.isEmpty })
   }
 
   @Test func theErrorPrintsEachMistake() throws {
     let error = try #require(throws: DefinitionError.self) {
-      try Samples.parse(Self.definition(with: Self.slips))
+      try Samples.parse(Self.definition(with: Self.mistakes))
     }
     let lines = "\(error)".split(separator: "\n")
-    #expect(lines.count { $0.hasPrefix("p.yaml:") } == Self.slips.count)
-    #expect(lines.count { $0.hasPrefix("  remedy: ") } == Self.slips.count)
+    #expect(lines.count { $0.hasPrefix("p.yaml:") } == Self.mistakes.count)
+    #expect(lines.count { $0.hasPrefix("  remedy: ") } == Self.mistakes.count)
     #expect(!"\(error)".contains("hunter2"))
   }
 
-  /// The consequences of a slip are not reported.
-  @Test(arguments: slips.filter { $0.part != $0.other && !$0.other.contains("NOR_THIS") })
-  func oneMistakeHasOneMessage(slip: Slip) throws {
-    #expect(try Self.mistakes(Self.definition(with: [slip])).count == 1)
+  /// The consequences of a mistake are not reported.
+  @Test(arguments: mistakes.filter { $0.part != $0.other && !$0.other.contains("NOR_THIS") })
+  func oneMistakeHasOneMessage(mistake: Mistake) throws {
+    #expect(try Self.errors(Self.definition(with: [mistake])).count == 1)
   }
 
-  /// Every subset of the slips is reported completely: no slip hides another.
-  @Test func everySubsetOfMistakesIsReported() throws {
+  /// Tests random subsets of the mistakes.
+  @Test func noMistakeHidesAnotherMistake() throws {
     let seed = SeededGenerator.seedOfTest()
     var random = SeededGenerator(seed: seed)
-    let slips = Self.slips.filter { $0.part != $0.other && !$0.other.contains("NOR_THIS") }
+    let mistakes = Self.mistakes.filter { $0.part != $0.other && !$0.other.contains("NOR_THIS") }
     for _ in 1...200 {
-      let chosen = slips.filter { _ in Bool.random(using: &random) }
+      let chosen = mistakes.filter { _ in Bool.random(using: &random) }
       guard !chosen.isEmpty else { continue }
-      let found = try Self.mistakes(Self.definition(with: chosen))
+      let found = try Self.errors(Self.definition(with: chosen))
       #expect(
         found.count == chosen.count && zip(found, chosen).allSatisfy { $0.line == $1.line },
         "seed \(seed): \(chosen.map(\.message)) and \(found)")
@@ -106,7 +108,7 @@ import Testing
   // MARK: Missing and repeated keys
 
   @Test func everyMissingKeyIsReported() throws {
-    let found = try Self.mistakes(
+    let found = try Self.errors(
       """
       limits: {}
       datasets:
@@ -131,10 +133,10 @@ import Testing
   }
 
   @Test func everyReasonWithoutAnActionIsReported() throws {
-    let yaml = try Samples.good(
-      replacing: "      suspended: delete\n      deactivated: ignore\n", with: "")
+    let yaml = Samples.good.editing(
+      "      suspended: delete\n      deactivated: ignore\n", to: "")
     #expect(
-      try Self.mistakes(yaml).map(\.message) == [
+      try Self.errors(yaml).map(\.message) == [
         "datasets.users.actions has no action for the reason suspended",
         "datasets.users.actions has no action for the reason deactivated",
       ])
@@ -142,13 +144,13 @@ import Testing
 
   /// The parser stops at the first repeated key. Nevertheless, all repeated keys and all other mistakes are reported.
   @Test func everyRepeatedKeyIsReported() throws {
-    let found = try Self.mistakes(
+    let found = try Self.errors(
       Samples.good
-        .replacing("name: nightly\n", with: "name: nightly\n'name': x\nname: y\n")
-        .replacing("  users:\n", with: "  posts: {}\n  users:\n")
-        .replacing("    id: user_id\n", with: "    id: user_id\n    \"table\": y\n")
-        .replacing("deactivated: ignore", with: "deactivated: {redact: {a: , \"a\": }}")
-        .replacing("id: post_id\n", with: "id: post_id\n        typ: z\n"))
+        .editing("name: nightly\n", to: "name: nightly\n'name': x\nname: y\n")
+        .editing("  users:\n", to: "  posts: {}\n  users:\n")
+        .editing("    id: user_id\n", to: "    id: user_id\n    \"table\": y\n")
+        .editing("deactivated: ignore", to: "deactivated: {redact: {a: , \"a\": }}")
+        .editing("id: post_id\n", to: "id: post_id\n        typ: z\n"))
     #expect(
       found.filter { $0.message.contains("appears twice") }.map { "\($0.line ?? 0) \($0.message)" }
         == [
@@ -162,9 +164,9 @@ import Testing
   }
 
   @Test(arguments: ["\n", "\r\n"])
-  func linesAreCountedInAnyFile(end: String) throws {
+  func linesAreCountedWithAnyLineEnd(end: String) throws {
     let yaml = "# é 𝕏 😀\nname: x\nwarehouse: 'é😀' # ü\nname: y\nwhat: 1\n"
-    let found = try Self.mistakes(yaml.replacing("\n", with: end))
+    let found = try Self.errors(yaml.replacing("\n", with: end))
     #expect(found.contains { $0.line == 4 && $0.message.contains("name appears twice") })
     #expect(found.contains { $0.line == 5 && $0.message == "unknown key what" })
   }

@@ -1,9 +1,11 @@
 import DefinitionFiles
 import Definitions
+import TestFiles
 import Testing
 import Vocabulary
 
-/// Anchors, aliases, merges, and the keys that begin with `x-`. Such keys may contain anchors.
+/// Anchors, aliases, merges, and the keys that begin with `x-`. Lethe ignores such a key, so its value can contain
+/// anchors.
 @Suite struct AnchorTests {
   private static let yaml = """
     x-removals: &removals
@@ -103,15 +105,16 @@ import Vocabulary
     part: String, other: String, line: Int, message: String
   ) throws {
     try #require(Self.yaml.contains(part))
-    let yaml = Self.yaml.replacing(part, with: other)
+    let yaml = Self.yaml.editing(part, to: other)
     let found = try #require(throws: DefinitionError.self) { try Samples.parse(yaml) }.all
     #expect(found.contains { $0.line == line && $0.message.contains(message) }, "\(found)")
   }
 
-  /// If the keys of a mapping are names, such as names of columns, a key may also begin with `x-`.
-  @Test func namesOfColumnsMayBeginWithX() throws {
-    let yaml = Self.yaml.replacing(
-      "&hidden {visibility: protected}", with: "&hidden {x-hidden: true}")
+  /// If the keys of a mapping are names, such as names of columns, a key that begins with `x-` is a name, too. It is
+  /// not ignored.
+  @Test func aColumnNameMayBeginWithXAndAHyphen() throws {
+    let yaml = Self.yaml.editing(
+      "&hidden {visibility: protected}", to: "&hidden {x-hidden: true}")
     let action = try Samples.parse(yaml).definition.datasets[1].actions[.protected]
     #expect(
       action

@@ -1,11 +1,12 @@
+import TestFiles
 import Testing
 
 @testable import Definitions
 
-/// The pace of apply, as definitions write it.
+/// The pace of apply in a definition.
 @Suite struct ApplyPaceDefinitionTests {
   private static func pace(_ apply: String) throws -> ApplyPace {
-    try Samples.parse(try Samples.good(replacing: "limits:\n", with: "\(apply)\nlimits:\n")).pace
+    try Samples.parse(Samples.good.editing("limits:\n", to: "\(apply)\nlimits:\n")).pace
   }
 
   @Test(arguments: ["", "apply: {}"])
@@ -41,7 +42,7 @@ import Testing
   func aLagMayBeATime(text: String, seconds: Double) throws {
     guard case .time(let time) = try Self.pace("apply: {replica_lag_max: \(text)}").replicaLagMax
     else {
-      Issue.record("\(text) is no time")
+      Issue.record("\(text) is not a time")
       return
     }
     #expect(abs(time.seconds - seconds) < seconds * 1e-9)
@@ -56,11 +57,11 @@ import Testing
     #expect(pace.replicaLagMax == .size(ByteSize(bytes: bytes)))
   }
 
-  /// A run keeps its definition, and the pace is always that of today's file.
-  @Test func thePaceIsNoPartOfTheDefinition() throws {
+  /// A run keeps its definition, but it always uses the pace in the current file.
+  @Test func thePaceIsNotPartOfTheDefinition() throws {
     let without = try Samples.parse(Samples.good)
     let with = try Samples.parse(
-      try Samples.good(replacing: "limits:\n", with: "apply: {pause_ms: 5}\nlimits:\n"))
+      Samples.good.editing("limits:\n", to: "apply: {pause_ms: 5}\nlimits:\n"))
     #expect(with.definition == without.definition)
   }
 

@@ -1,5 +1,6 @@
 import DefinitionFiles
 import Definitions
+import TestFiles
 import Testing
 
 /// Each mistake in a definition is found before a run begins, and is reported with file, line and remedy.
@@ -34,6 +35,9 @@ import Testing
     Case(
       "    id: user_id", "    id: user_id\n    wehre: x > 1", line: 14,
       "unknown key datasets.users.wehre", remedy: "did you mean where?"),
+    Case(
+      "    id: user_id", "    id: user_id\n    '': red", line: 14,
+      "unknown key datasets.users.\"\"", remedy: "known keys here: type, table"),
     Case(
       "    id: user_id", "    id: user_id\n    colour: red", line: 14,
       "unknown key datasets.users.colour",
@@ -131,7 +135,7 @@ import Testing
       "restore names the column hidden, but set does not name it"),
     Case(
       "        id: post_id\n        type: tweets\n", "", line: 21,
-      "a target that has targets has no id", remedy: "the column of warehouse.posts"),
+      "this target has targets, but no id", remedy: "the column of warehouse.posts"),
     Case(
       "match: post_id\n            actions: {deleted: delete}",
       "match: post_id\n            actions: {deleted: rehydrate}", line: 30,
@@ -226,34 +230,37 @@ import Testing
       "https://api.x.com", "http://127.0.0.1.evil.com", line: 4, "would send the token unencrypted"),
     Case(
       "https://api.x.com", "https://api.x.com/2", line: 4,
-      "api.base_url is not a URL with only a host"),
+      "api.base_url is not a URL with only a host and a port"),
     Case(
       "https://api.x.com", "https://api.x.com?a=b", line: 4,
-      "api.base_url is not a URL with only a host"),
+      "api.base_url is not a URL with only a host and a port"),
     Case(
       "https://api.x.com", "'https://api.x.com#a'", line: 4,
-      "api.base_url is not a URL with only a host"),
+      "api.base_url is not a URL with only a host and a port"),
     Case(
       "https://api.x.com", "https://me:hunter2@api.x.com", line: 4,
-      "api.base_url is not a URL with only a host"),
-    Case("https://api.x.com", "api.x.com", line: 4, "api.base_url is not a URL with only a host"),
+      "api.base_url is not a URL with only a host and a port"),
     Case(
-      "https://api.x.com", "ftp://api.x.com", line: 4, "api.base_url is not a URL with only a host"),
+      "https://api.x.com", "api.x.com", line: 4,
+      "api.base_url is not a URL with only a host and a port"),
+    Case(
+      "https://api.x.com", "ftp://api.x.com", line: 4,
+      "api.base_url is not a URL with only a host and a port"),
     Case(
       "https://api.x.com", "https://api.x.com\n  poll_seconds: 0", line: 5,
-      "api.poll_seconds is not greater than 0"),
+      "api.poll_seconds is not a finite number greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  connect_seconds: 0", line: 5,
-      "api.connect_seconds is not greater than 0"),
+      "api.connect_seconds is not a finite number greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  stall_seconds: 0", line: 5,
-      "api.stall_seconds is not greater than 0"),
+      "api.stall_seconds is not a finite number greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  answer_seconds: 0", line: 5,
-      "api.answer_seconds is not greater than 0"),
+      "api.answer_seconds is not a finite number greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  transfer_seconds: 0", line: 5,
-      "api.transfer_seconds is not greater than 0"),
+      "api.transfer_seconds is not a finite number greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  profile: gsc", line: 5,
       "unknown api.profile gsc"),
@@ -268,19 +275,19 @@ import Testing
       "api.ca_file: "),
     Case(
       "https://api.x.com", "https://api.x.com\n  poll_seconds_max: inf", line: 5,
-      "api.poll_seconds_max is not greater than 0"),
+      "api.poll_seconds_max is not a finite number greater than 0"),
     Case(
       "https://api.x.com", "https://api.x.com\n  job_attempts: 0", line: 5,
       "api.job_attempts is not at least 1"),
     Case(
       "https://api.x.com", "https://api.x.com\n  job_hours_max: -1", line: 5,
-      "api.job_hours_max is not greater than 0"),
+      "api.job_hours_max is not a finite number greater than 0"),
     Case(
       "limits:\n", "timeouts: {statement_seconds: 0}\nlimits:\n", line: 6,
-      "timeouts.statement_seconds is not greater than 0"),
+      "timeouts.statement_seconds is not a finite number greater than 0"),
     Case(
       "limits:\n", "timeouts: {statement_seconds: nan}\nlimits:\n", line: 6,
-      "timeouts.statement_seconds is not greater than 0"),
+      "timeouts.statement_seconds is not a finite number greater than 0"),
     Case(
       "limits:\n", "timeouts: {statement_seconds: 30s}\nlimits:\n", line: 6,
       "timeouts.statement_seconds is not a number"),
@@ -314,11 +321,11 @@ import Testing
       remedy: "key: value"),
     Case(
       "limits:\n", "apply: {pause_ms: 0}\nlimits:\n", line: 6,
-      "apply.pause_ms is not within 1 and 600000",
+      "apply.pause_ms is not between 1 and 600000",
       remedy: "leave it out"),
     Case(
       "limits:\n", "apply: {pause_ms: 600001}\nlimits:\n", line: 6,
-      "apply.pause_ms is not within 1 and 600000",
+      "apply.pause_ms is not between 1 and 600000",
       remedy: "milliseconds"),
     Case(
       "limits:\n", "apply: {pause_ms: 1s}\nlimits:\n", line: 6,
@@ -386,21 +393,21 @@ import Testing
   ]
 
   @Test(arguments: shapes + meanings + access + paces + syntax)
-  func aFaultIsReportedWithFileLineAndRemedy(fault: Case) throws {
-    let yaml = try Samples.good(replacing: fault.part, with: fault.other)
+  func aMistakeIsReportedWithFileLineAndRemedy(mistake: Case) throws {
+    let yaml = Samples.good.editing(mistake.part, to: mistake.other)
     do {
       _ = try Samples.parse(yaml)
       Issue.record("the definition was accepted")
     } catch let error as DefinitionError {
       #expect(error.file == "p.yaml")
-      if let line = fault.line {
+      if let line = mistake.line {
         #expect(error.line == line, "\(error)")
       } else {
         #expect(error.line != nil)
       }
-      #expect(error.message.contains(fault.message), "\(error)")
+      #expect(error.message.contains(mistake.message), "\(error)")
       #expect(!error.remedy.isEmpty)
-      #expect(error.remedy.contains(fault.remedy), "\(error)")
+      #expect(error.remedy.contains(mistake.remedy), "\(error)")
       #expect(!"\(error)".contains("hunter2"))
       #expect("\(error)".hasPrefix("p.yaml:\(error.line ?? 0): "))
     }
@@ -443,15 +450,15 @@ import Testing
   ]
 
   @Test(arguments: postCases)
-  func aReasonForARemovedLocationMustNotDelete(fault: Case) throws {
-    try #require(Self.posts.ranges(of: fault.part).count == 1)
+  func anInvalidActionForARemovedLocationIsRefused(mistake: Case) throws {
+    try #require(Self.posts.ranges(of: mistake.part).count == 1)
     do {
-      _ = try Samples.parse(Self.posts.replacing(fault.part, with: fault.other))
+      _ = try Samples.parse(Self.posts.editing(mistake.part, to: mistake.other))
       Issue.record("the definition was accepted")
     } catch let error as DefinitionError {
-      #expect(error.line == fault.line, "\(error)")
-      #expect(error.message.contains(fault.message), "\(error)")
-      #expect(error.remedy.contains(fault.remedy), "\(error)")
+      #expect(error.line == mistake.line, "\(error)")
+      #expect(error.message.contains(mistake.message), "\(error)")
+      #expect(error.remedy.contains(mistake.remedy), "\(error)")
     }
   }
 

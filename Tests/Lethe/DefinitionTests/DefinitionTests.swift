@@ -38,8 +38,8 @@ import Vocabulary
     #expect(pipeline.definition.dataset(named: "posts") == nil)
   }
 
-  private static let least = #"""
-    name: least
+  private static let minimal = #"""
+    name: minimal
     warehouse: ""
     api: {bearer_token: t}
     datasets:
@@ -65,7 +65,7 @@ import Vocabulary
 
   @Test func anOmittedKeyHasItsDefault() throws {
     // If the connection string is empty, libpq uses the PG* variables. The key is required nevertheless.
-    let yaml = Self.least.replacing("warehouse: \"\"", with: "warehouse: ${EMPTY}")
+    let yaml = Self.minimal.editing("warehouse: \"\"", to: "warehouse: ${EMPTY}")
     let pipeline = try Samples.parse(yaml)
     #expect(pipeline.api.baseURL == "https://api.x.com")
     #expect(pipeline.api.pollSeconds == 30)
@@ -110,14 +110,14 @@ import Vocabulary
     ("${NOT_SET:-a:-b}", "a:-b"), ("$$${TABLE}", "$warehouse.posts"),
   ])
   func variablesAreReplacedByTheirValues(text: String, value: String) throws {
-    let yaml = try Samples.good(replacing: "id: user_id", with: "id: '\(text)'")
+    let yaml = Samples.good.editing("id: user_id", to: "id: '\(text)'")
     #expect(try Samples.parse(yaml).definition.datasets[0].id.column == value)
   }
 
   /// The content of a variable is a value, never YAML.
   @Test func aVariablesValueMayContainAnyText() throws {
     let value = "a: {b}\n- 'c' \"d\" # ${TABLE} $$"
-    let yaml = try Samples.good(replacing: "id: user_id", with: "id: ${ODD}")
+    let yaml = Samples.good.editing("id: user_id", to: "id: ${ODD}")
     let pipeline = try Pipeline.parse(
       yaml: yaml, file: "p.yaml",
       environment: Samples.environment.merging(["ODD": value]) { $1 })
@@ -133,26 +133,26 @@ import Vocabulary
     ("http://LOCALHOST", "http://LOCALHOST", "LOCALHOST"),
   ])
   func theAPIsOwnHostIsAlwaysAllowed(url: String, base: String, host: String) throws {
-    let yaml = try Samples.good(
-      replacing: "https://api.x.com", with: "\(url)\n  allowed_hosts: [storage.googleapis.com]")
+    let yaml = Samples.good.editing(
+      "https://api.x.com", to: "\(url)\n  allowed_hosts: [storage.googleapis.com]")
     let api = try Samples.parse(yaml).api
     #expect(api.baseURL == base)
     #expect(api.allowedHosts == ["storage.googleapis.com", host])
   }
 
   @Test func theLongestPollIntervalIsNotShorterThanTheFirst() throws {
-    let yaml = try Samples.good(
-      replacing: "https://api.x.com", with: "https://api.x.com\n  poll_seconds: 90")
+    let yaml = Samples.good.editing(
+      "https://api.x.com", to: "https://api.x.com\n  poll_seconds: 90")
     let api = try Samples.parse(yaml).api
     #expect(api.pollSeconds == 90 && api.pollSecondsMax == 90)
   }
 
-  @Test func networkSettingsAreNotReadIfNoTokenIsSent() throws {
+  @Test func networkSettingsAreNotReadIfTheTokenIsNotRead() throws {
     var environment = Samples.environment
     environment["HTTPS_PROXY"] = "ftp://nowhere"
     environment["SSL_CERT_FILE"] = "/nowhere"
-    let yaml = try Samples.good(
-      replacing: "https://api.x.com", with: "https://api.x.com\n  ca_file: none.pem")
+    let yaml = Samples.good.editing(
+      "https://api.x.com", to: "https://api.x.com\n  ca_file: none.pem")
     func load(_ readingToken: Bool) throws -> Pipeline {
       try Pipeline.parse(
         yaml: yaml, file: "p.yaml", environment: environment, readingToken: readingToken)
@@ -166,8 +166,8 @@ import Vocabulary
     try withTemporaryDirectory { directory in
       let file = directory.appending("ca.pem").string
       try Data("-----BEGIN CERTIFICATE-----".utf8).write(to: URL(fileURLWithPath: file))
-      let yaml = try Samples.good(
-        replacing: "https://api.x.com", with: "https://api.x.com\n  ca_file: ./ca.pem")
+      let yaml = Samples.good.editing(
+        "https://api.x.com", to: "https://api.x.com\n  ca_file: ./ca.pem")
       var environment = Samples.environment
       environment["SSL_CERT_DIR"] = "/a:/b"
       let pipeline = try Pipeline.parse(
@@ -184,8 +184,8 @@ import Vocabulary
     try withTemporaryDirectory { directory in
       let file = directory.appending("token").string
       try Data("  hunter2-file\n".utf8).write(to: URL(fileURLWithPath: file))
-      let yaml = try Samples.good(
-        replacing: "bearer_token: ${X_BEARER_TOKEN}", with: "bearer_token_file: \(file)")
+      let yaml = Samples.good.editing(
+        "bearer_token: ${X_BEARER_TOKEN}", to: "bearer_token_file: \(file)")
       #expect(try Samples.parse(yaml).api.token == BearerToken("hunter2-file"))
       try Data("two\nlines".utf8).write(to: URL(fileURLWithPath: file))
       #expect {
@@ -237,10 +237,10 @@ import Vocabulary
     }
   }
 
-  // MARK: Secrets and the frozen copy
+  // MARK: Secrets and the stored copy
 
   @Test(arguments: ["demo", "nightly"])
-  func theFrozenCopyIsEqualAndContainsNoSecret(name: String) throws {
+  func theStoredCopyIsEqualAndContainsNoSecret(name: String) throws {
     let pipeline = try Pipeline.load(
       file: "\(repositoryRootPath)/pipelines/\(name).yaml", environment: Samples.environment)
     let data = try JSONEncoder().encode(pipeline.definition)
@@ -268,7 +268,7 @@ import Vocabulary
       ("datasets.users.targets[0]", 21), ("datasets.users.targets[0].match", 22),
       ("datasets.users.targets[0].targets[0].table", 28),
       ("datasets.users.targets[0].targets[0].match", 29),
-      // If a key is missing, its line is the line of the nearest key that contains it.
+      // The line of a missing key is the line of the nearest key that contains it.
       ("datasets.users.where", 10), ("datasets.users.targets[0].actions.suspended", 25),
       ("datasets.users.targets[7].table", 20), ("nothing.at.all", nil),
     ] as [(String, Int?)])
@@ -296,8 +296,8 @@ import Vocabulary
           Erasure(set: [ColumnValue(column: "latitude", value: nil)])))
   }
 
-  /// A run keeps the definition with which it began, also after an upgrade.
-  @Test func aFrozenDefinitionOfAnEarlierVersionIsRead() throws {
+  /// A run's definition is stored as JSON. After an upgrade, the new version must read the JSON of the earlier version.
+  @Test func aStoredDefinitionOfAnEarlierVersionIsRead() throws {
     let json = """
       {"name": "n", "limits": {"maxRedactedPercent": 20, "maxRedactedRows": 5}, "datasets": [
         {"name": "posts", "type": "tweets", "table": {"schema": "s", "name": "t"}, "id": "i",

@@ -1,6 +1,7 @@
 import DefinitionFiles
 import Definitions
 import Foundation
+import TestFiles
 import Testing
 import Vocabulary
 
@@ -9,7 +10,7 @@ import Vocabulary
   private static let written = "{set: {visibility: protected}, restore: {visibility: public}}"
 
   private static func restore(_ text: String) throws -> Restore? {
-    let yaml = try Samples.good(replacing: written, with: text)
+    let yaml = Samples.good.editing(written, to: text)
     let action = try Samples.parse(yaml).definition.datasets[0].actions[.protected]
     return action?.kind.hiding?.restore
   }
@@ -44,7 +45,7 @@ import Vocabulary
         "{set: {a: 1, visibility: null}, restore: {visibility: null}}",
         .former(fallback: [ColumnValue(column: "visibility", value: nil)], ifWritten: .wait)
       ),
-      // A column may have the name of a keyword.
+      // A column can have the same name as a setting, such as `former`.
       (
         "{set: {none: 1, former: 2}, restore: {former: 3, none: none}}",
         .former(
@@ -58,19 +59,19 @@ import Vocabulary
     #expect(restore.keepsHolds == (restore != .none))
   }
 
-  /// A run keeps the setting for restores with which it began.
+  /// A run's definition is stored as JSON. The JSON keeps the setting for restores.
   @Test(
     arguments: [
       Restore.none, .former(fallback: [], ifWritten: .wait),
       .former(fallback: [], ifWritten: .ignore), .former(fallback: shown, ifWritten: .wait),
       .former(fallback: shown, ifWritten: .ignore),
     ])
-  func aFrozenRestoreIsUnchanged(restore: Restore) throws {
+  func aStoredRestoreIsUnchanged(restore: Restore) throws {
     let data = try JSONEncoder().encode([restore])
     #expect(try JSONDecoder().decode([Restore].self, from: data) == [restore])
   }
 
-  struct Fault: Sendable, CustomTestStringConvertible {
+  struct Mistake: Sendable, CustomTestStringConvertible {
     let restore: String
     let message: String
     let remedy: String
@@ -84,41 +85,41 @@ import Vocabulary
     }
   }
 
-  private static let faults: [Fault] = [
-    Fault("fromer", "unknown restore: fromer", remedy: "did you mean former?"),
-    Fault("None", "unknown restore: None", remedy: "did you mean none?"),
-    Fault("public", "unknown restore: public", remedy: "write none, former or {column: value"),
-    Fault("true", "unknown restore: true", remedy: "write none, former or {column: value"),
-    Fault("", "protect.restore is not none, former", remedy: "write none, former or {column"),
-    Fault("~", "protect.restore is not none, former", remedy: "write none, former or {column"),
-    Fault("''", "protect.restore is not a string", remedy: "write a string"),
-    Fault("[visibility]", "protect.restore is not none, former", remedy: "{column: value"),
-    Fault("{}", "protect.restore is not none, former", remedy: "{column: value"),
-    Fault(
+  private static let mistakes: [Mistake] = [
+    Mistake("fromer", "unknown restore: fromer", remedy: "did you mean former?"),
+    Mistake("None", "unknown restore: None", remedy: "did you mean none?"),
+    Mistake("public", "unknown restore: public", remedy: "write none, former or {column: value"),
+    Mistake("true", "unknown restore: true", remedy: "write none, former or {column: value"),
+    Mistake("", "protect.restore is not none, former", remedy: "write none, former or {column"),
+    Mistake("~", "protect.restore is not none, former", remedy: "write none, former or {column"),
+    Mistake("''", "protect.restore is not a string", remedy: "write a string"),
+    Mistake("[visibility]", "protect.restore is not none, former", remedy: "{column: value"),
+    Mistake("{}", "protect.restore is not none, former", remedy: "{column: value"),
+    Mistake(
       "{visibility: [public]}", "protect.restore.visibility is not a single value",
       remedy: "write a single value"),
-    Fault(
+    Mistake(
       "{hidden: no}", "restore names the column hidden, but set does not name it", remedy: "set"),
-    Fault(
+    Mistake(
       "{visibility: public, if_writen: ignore}", "restore names the column if_writen",
       remedy: "did you mean if_written?"),
-    Fault("{if_written: ignored}", "unknown if_written: ignored", remedy: "did you mean ignore?"),
-    Fault("{if_written: open}", "unknown if_written: open", remedy: "write wait, or ignore"),
-    Fault("{if_written: }", "protect.restore.if_written is not a string", remedy: "write"),
-    Fault("{if_written: [wait]}", "protect.restore.if_written is not a string", remedy: "write"),
+    Mistake("{if_written: ignored}", "unknown if_written: ignored", remedy: "did you mean ignore?"),
+    Mistake("{if_written: open}", "unknown if_written: open", remedy: "write wait, or ignore"),
+    Mistake("{if_written: }", "protect.restore.if_written is not a string", remedy: "write"),
+    Mistake("{if_written: [wait]}", "protect.restore.if_written is not a string", remedy: "write"),
   ]
 
-  @Test(arguments: faults)
-  func anInvalidRestoreIsRefusedWithItsLine(fault: Fault) throws {
-    let yaml = try Samples.good(
-      replacing: "restore: {visibility: public}", with: "\n        restore: \(fault.restore)")
+  @Test(arguments: mistakes)
+  func anInvalidRestoreIsRefusedWithItsLine(mistake: Mistake) throws {
+    let yaml = Samples.good.editing(
+      "restore: {visibility: public}", to: "\n        restore: \(mistake.restore)")
     do {
       _ = try Samples.parse(yaml)
       Issue.record("the definition was accepted")
     } catch let error as DefinitionError {
       #expect(error.line == 20, "\(error)")
-      #expect(error.message.contains(fault.message), "\(error)")
-      #expect(error.remedy.contains(fault.remedy), "\(error)")
+      #expect(error.message.contains(mistake.message), "\(error)")
+      #expect(error.remedy.contains(mistake.remedy), "\(error)")
     }
   }
 
@@ -127,9 +128,9 @@ import Vocabulary
   @Test func theLimitsOfRestoresAreReadAndHaveDefaults() throws {
     let limits = try Samples.parse(Samples.good).definition.limits
     #expect(limits.maxRestoredPercent == 20 && limits.maxRestoredRows == 1_000_000)
-    let yaml = try Samples.good(
-      replacing: "limits:\n",
-      with: "limits:\n  max_restored_percent: 0.5\n  max_restored_rows: 2_000\n")
+    let yaml = Samples.good.editing(
+      "limits:\n",
+      to: "limits:\n  max_restored_percent: 0.5\n  max_restored_rows: 2_000\n")
     let other = try Samples.parse(yaml).definition.limits
     #expect(other.maxRestoredPercent == 0.5 && other.maxRestoredRows == 2000)
     #expect(other.maxRedactedPercent == 20 && other.maxRedactedRows == 1000)
@@ -160,7 +161,7 @@ import Vocabulary
     ),
   ])
   func anInvalidLimitIsRefusedWithItsLine(text: String, message: String, remedy: String) throws {
-    let yaml = try Samples.good(replacing: "limits:\n", with: "limits:\n  \(text)\n")
+    let yaml = Samples.good.editing("limits:\n", to: "limits:\n  \(text)\n")
     do {
       _ = try Samples.parse(yaml)
       Issue.record("the definition was accepted")

@@ -1,10 +1,11 @@
 import DefinitionFiles
 import Definitions
 import Foundation
+import TestFiles
 import Testing
 import Vocabulary
 
-/// The type of a target's `id`.
+/// The type of the IDs in a target's `id` column: tweets, users or none.
 @Suite struct RowTypeTests {
   private static func yaml(_ target: String, posts: String = "tweets") -> String {
     let reasons =
@@ -75,7 +76,7 @@ import Vocabulary
     table: String, id: String, posts: String, type: RowType?
   ) throws {
     let yaml = Self.yaml(Self.target("id: \(id)"), posts: posts)
-      .replacing("table: shop.lists", with: "table: \(table)")
+      .editing("table: shop.lists", to: "table: \(table)")
     if let type {
       let target = try Samples.parse(yaml).definition.datasets[0].targets[0]
       #expect(target.type == type)
@@ -105,7 +106,7 @@ import Vocabulary
       lines.split(separator: ";").map { "        \($0)" }.joined(separator: "\n"))
     if !lines.contains("id:") {
       // A target without an id cannot have targets of its own. Comments replace them and keep the number of lines.
-      yaml = yaml.replacing("targets:\n          - {table: shop.members", with: "#\n#")
+      yaml = yaml.editing("targets:\n          - {table: shop.members", to: "#\n#")
     }
     do {
       _ = try Samples.parse(yaml)
@@ -119,9 +120,9 @@ import Vocabulary
 
   @Test(
     arguments: [("users", "tweets", false), ("tweets", "users", false), ("none", "tweets", true)])
-  func aTypeDoesNotContradictADataset(type: String, posts: String, isAccepted: Bool) throws {
+  func aTypeThatContradictsADatasetIsRefused(type: String, posts: String, isAccepted: Bool) throws {
     let yaml = Self.yaml(Self.target("id: post_id", "type: \(type)"), posts: posts)
-      .replacing("table: shop.lists", with: "table: shop.posts")
+      .editing("table: shop.lists", to: "table: shop.posts")
     do {
       _ = try Samples.parse(yaml)
       #expect(isAccepted)
@@ -135,9 +136,10 @@ import Vocabulary
     }
   }
 
-  // MARK: Frozen definitions
+  // MARK: Stored definitions
 
-  /// Before targets had an ID type, every ID was read as a post's ID.
+  /// An earlier version had no ID types, and treated every ID of a target as a post's ID. In its definitions, an ID is
+  /// still a post's ID if a dataset of posts has the same table and the same ID column.
   @Test(
     arguments: [
       ("tweets", "t", "i", RowType.tweets), ("users", "t", "i", .none),

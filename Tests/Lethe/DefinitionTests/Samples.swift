@@ -42,15 +42,6 @@ enum Samples {
                 actions: {deleted: delete}
     """
 
-  /// Returns the definition with one part replaced. Fails if the part is missing or occurs more than once.
-  static func good(
-    replacing part: String, with other: String, sourceLocation: SourceLocation = #_sourceLocation
-  ) throws -> String {
-    let pieces = good.ranges(of: part).count
-    try #require(pieces == 1, "\(part) occurs \(pieces) times", sourceLocation: sourceLocation)
-    return good.replacing(part, with: other)
-  }
-
   static func parse(_ yaml: String) throws -> Pipeline {
     try Pipeline.parse(yaml: yaml, file: "p.yaml", environment: environment)
   }

@@ -14,8 +14,8 @@ import Vocabulary
     let etc = directory.appending("etc").string
     try FileManager.default.createDirectory(
       atPath: etc + "/secrets", withIntermediateDirectories: true)
-    let yaml = try Samples.good(
-      replacing: "bearer_token: ${X_BEARER_TOKEN}", with: "bearer_token_file: \(written)")
+    let yaml = Samples.good.editing(
+      "bearer_token: ${X_BEARER_TOKEN}", to: "bearer_token_file: \(written)")
     try Data(yaml.utf8).write(to: URL(fileURLWithPath: etc + "/p.yaml"))
     return try Pipeline.load(
       file: etc + "/p.yaml", environment: Samples.environment.merging(environment) { $1 })
@@ -55,7 +55,7 @@ import Vocabulary
 
   struct Content: Sendable, CustomTestStringConvertible {
     let bytes: [UInt8]
-    /// The expected message.
+    /// A part of the expected message.
     let what: String
 
     var testDescription: String { "\(bytes.count) bytes: \(what)" }

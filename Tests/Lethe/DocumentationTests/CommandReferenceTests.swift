@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A command as the program's help shows it.
+/// A command in the JSON that a program prints with `--experimental-dump-help`.
 struct CommandHelp: Decodable, Sendable {
   let commandName: String
   let abstract: String?
@@ -50,6 +50,7 @@ struct CommandHelp: Decodable, Sendable {
 
   var ownArguments: [Argument] { (arguments ?? []).filter(\.shouldDisplay) }
   var commands: [CommandHelp] { (subcommands ?? []).filter { $0.commandName != "help" } }
+  /// The commands that have no subcommands.
   var leaves: [CommandHelp] { commands.isEmpty ? [self] : commands.flatMap(\.leaves) }
 
   /// Returns the help of a program that was built with the tests.
@@ -57,8 +58,8 @@ struct CommandHelp: Decodable, Sendable {
     struct Dump: Decodable {
       let command: CommandHelp
     }
-    let ending = try await Program.run(program, ["--experimental-dump-help"])
-    return try JSONDecoder().decode(Dump.self, from: Data(ending.stdout.utf8)).command
+    let result = try await Program.run(program, ["--experimental-dump-help"])
+    return try JSONDecoder().decode(Dump.self, from: Data(result.stdout.utf8)).command
   }
 
   // MARK: The form of a page
@@ -83,8 +84,8 @@ struct CommandHelp: Decodable, Sendable {
     let path = "\(path) \(commandName)"
     var parts = ["\(String(repeating: "#", count: depth)) `\(path)`", abstract ?? ""]
     if let discussion {
-      let isLaidOut = discussion.split(separator: "\n").contains { $0.hasPrefix("  ") }
-      parts.append(isLaidOut ? "```text\n\(discussion)\n```" : discussion)
+      let isPreformatted = discussion.split(separator: "\n").contains { $0.hasPrefix("  ") }
+      parts.append(isPreformatted ? "```text\n\(discussion)\n```" : discussion)
     }
     if commands.isEmpty { parts += leaf(path, shared) }
     return parts + commands.flatMap { $0.sections(path, shared, depth: depth + 1) }
@@ -111,11 +112,11 @@ struct CommandHelp: Decodable, Sendable {
 
   // MARK: Checking a command line
 
-  /// Returns the mistake in the words after the program's name. Nil if there is no mistake.
-  func fault(in words: [String]) -> String? {
+  /// Returns the first mistake in the arguments of the program. Nil if there is no mistake.
+  func mistake(in arguments: [String]) -> String? {
     var command = self
     var path = commandName
-    for (index, word) in words.enumerated() {
+    for (index, word) in arguments.enumerated() {
       if word.hasPrefix("-") {
         let name = String(word.prefix { $0 != "=" })
         let known = command.ownArguments.flatMap { $0.names ?? [] }.map(\.written)
@@ -163,9 +164,9 @@ struct CommandHelp: Decodable, Sendable {
         String.init)
       + page.prose.flatMap { quoted($0) }
     for line in lines {
-      for (program, words) in Self.commands(in: line) {
-        if let fault = programs[program]?.fault(in: words) {
-          Issue.record("\(page.path): \(line): \(fault)")
+      for (program, arguments) in Self.commands(in: line) {
+        if let mistake = programs[program]?.mistake(in: arguments) {
+          Issue.record("\(page.path): \(line): \(mistake)")
         }
       }
     }
@@ -173,7 +174,7 @@ struct CommandHelp: Decodable, Sendable {
 
   /// Returns the calls of the programs in a line of shell code. A call is at the beginning of the line, or after an
   /// operator.
-  private static func commands(in line: String) -> [(program: String, words: [String])] {
+  private static func commands(in line: String) -> [(program: String, arguments: [String])] {
     var words = line.replacing(/'[^']*'|"[^"]*"/, with: "…").split(separator: " ").map(String.init)
     if ["$", ">", "#"].contains(words.first) { words.removeFirst() }
     var commands: [(String, [String])] = []

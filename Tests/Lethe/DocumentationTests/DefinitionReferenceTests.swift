@@ -73,7 +73,6 @@ import Vocabulary
       ("api", "connect_seconds", number(api.network.connectSeconds)),
       ("api", "stall_seconds", number(api.network.stallSeconds)),
       ("api", "answer_seconds", number(api.network.answerSeconds)),
-      ("api", "transfer_seconds", number(api.network.transferSeconds)),
       ("limits", "max_redacted_percent", number(limits.maxRedactedPercent)),
       ("limits", "max_redacted_rows", "\(limits.maxRedactedRows)"),
       ("limits", "max_restored_percent", number(limits.maxRestoredPercent)),
@@ -134,7 +133,7 @@ import Vocabulary
     "deleted", "bounced", "suspended", "deactivated", "protected", "geo_scrubbed", "tweet_edited",
   ]
 
-  /// Returns a whole definition that contains the example. The example is a definition, a dataset or its actions.
+  /// Returns a complete definition that contains the example. The example is a definition, a dataset or its actions.
   private static func whole(_ example: String) -> String? {
     let keys = Set(example.matches(of: /(?m)^([a-z_-]+):/).map { String($0.1) })
     let topKeys: Set = ["name", "warehouse", "api", "limits", "timeouts", "apply", "datasets"]
@@ -166,7 +165,7 @@ import Vocabulary
   }
 }
 
-/// The keys that a parser accepts, by the mapping that contains them.
+/// The keys that a parser accepts, by the path of the mapping that contains them.
 private struct KeysOfAParser {
   private enum Step {
     case key(String)

@@ -61,9 +61,11 @@ import Vocabulary
     for (row, label) in zip(rows, labels) {
       #expect(quoted(row[1]).joined(separator: ", ") == label.1, "\(label.0)")
     }
+    let states = RunState.allCases.map(\.rawValue).joined(separator: ", ")
+    #expect(labels.contains { $0 == ("run_status", states) })
   }
 
-  /// The diagram's arrows are exactly the transitions of the ledger.
+  /// The diagram's arrows are exactly the transitions between the states of a chunk.
   @Test func theDiagramHasEachTransitionOfAChunk() throws {
     let diagram = try #require(
       try Page(Self.path).codeBlocks.first { $0.language == "mermaid" }?.text)
@@ -80,7 +82,7 @@ import Vocabulary
   @Test func thePageShowsTheColumnsAndTheCallerOfEachTransition() throws {
     let rows = try Page(Self.path).section("The states of a chunk").rows
     let known = ChunkTransition.all.map { move in
-      func list(_ words: [String]) -> String { words.map { "`\($0)`" }.joined(separator: ", ") }
+      func list(_ names: [String]) -> String { names.map { "`\($0)`" }.joined(separator: ", ") }
       return [
         list(move.from.map(\.rawValue)), list([move.to.rawValue]),
         move.timeSet.map { "sets `\($0)`" } ?? "clears \(list(move.timesCleared))",

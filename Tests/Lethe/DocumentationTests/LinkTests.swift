@@ -36,7 +36,7 @@ import Testing
       }
     }
     for page in try Page.all() {
-      #expect(seen.contains(page.path), "no page links to \(page.path)")
+      #expect(seen.contains(page.path), "\(page.path) cannot be reached from README.md")
     }
   }
 

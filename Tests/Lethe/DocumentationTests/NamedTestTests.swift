@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Each test that docs/reliability.md names exists.
+/// Each test and each suite that docs/reliability.md names exists.
 @Suite struct NamedTestTests {
-  @Test func eachNamedTestExists() throws {
+  @Test func eachNamedTestAndSuiteExists() throws {
     let names = try Page("docs/reliability.md").prose.flatMap { quoted($0) }
       .filter { $0.wholeMatch(of: /[A-Z][A-Za-z0-9]*Tests(\.[a-z][A-Za-z0-9]*)?/) != nil }
     #expect(names.count > 50, "the page names its tests as Suite.test")

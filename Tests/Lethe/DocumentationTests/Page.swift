@@ -24,7 +24,7 @@ struct Page: Sendable, CustomTestStringConvertible {
 
   var lines: [Substring] { text.split(separator: "\n", omittingEmptySubsequences: false) }
 
-  // MARK: Blocks of code
+  // MARK: Code blocks
 
   struct CodeBlock: Sendable {
     /// The text after the fence, such as `yaml shop.yaml`.
@@ -58,7 +58,7 @@ struct Page: Sendable, CustomTestStringConvertible {
     return blocks
   }
 
-  /// The lines outside of blocks of code.
+  /// The lines outside of code blocks.
   var prose: [Substring] {
     var isCode = false
     return lines.filter { line in
@@ -92,7 +92,8 @@ struct Page: Sendable, CustomTestStringConvertible {
     }
   }
 
-  /// Each heading with the text after it, up to the next heading of any level.
+  /// The text before the first heading, as a section with an empty heading. Then each heading with the text up to the
+  /// next heading of any level. Code blocks are left out.
   var sections: [Section] {
     var sections: [(heading: String, lines: [Substring])] = [("", [])]
     for line in prose {
@@ -112,7 +113,7 @@ struct Page: Sendable, CustomTestStringConvertible {
   // MARK: Parts that are generated from the program
 
   /// Compares a part of the page with the text that the program generates. If `LETHE_UPDATE_DOCS` is set, replaces the
-  /// part by the text instead.
+  /// part with the text instead.
   func expectPart(_ name: String, is generated: String) throws {
     let (begin, end) = ("<!-- \(name): made from the program -->\n", "<!-- end of \(name) -->\n")
     let start = try #require(text.firstRange(of: begin), "\(path) has no line \(begin)").upperBound

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The tutorial and the pages that continue it. The test runs each command and writes each file. The output must equal
-/// the output on the page, except for times, jobs and hashes.
+/// the output on the page, except for the parts that differ between runs, such as times, job IDs and hashes.
 @Suite struct TutorialTests {
   private static let pages = [
     "limits-and-approvals", "holds", "quarantine", "audit", "guard", "least-privilege",
@@ -13,7 +13,9 @@ import Testing
   @Test func thePagesShowTheOutputOfEachCommand() async throws {
     let tutorial = try Walk.Part(Page("docs/tutorial.md"))
     let parts = try Self.pages.map { try Walk.Part(Page("docs/how-to/\($0).md")) }
-    let walk = Walk(parts: [tutorial.beforeTheEnd] + parts + [tutorial.theEnd])
+    // The other pages use the databases of the tutorial. So the tutorial's last commands, which drop the
+    // databases, run last.
+    let walk = Walk(parts: [tutorial.beforeCleanup] + parts + [tutorial.cleanup])
     let outputs = try await walk.outputs()
     try #require(outputs.count == walk.commands.count, "\(outputs)")
     if Page.isUpdating {
@@ -57,18 +59,18 @@ private struct Walk {
       try #require(commands.count > 2)
     }
 
-    /// The last block of commands, which cleans up.
-    private var blockOfTheEnd: Page.CodeBlock? { page.codeBlocks.last { $0.language == "console" } }
+    /// The last block of commands, which drops the databases.
+    private var cleanupBlock: Page.CodeBlock? { page.codeBlocks.last { $0.language == "console" } }
 
-    var beforeTheEnd: Part {
+    var beforeCleanup: Part {
       var part = self
-      part.commands.removeAll { $0.line >= blockOfTheEnd?.line ?? 0 }
+      part.commands.removeAll { $0.line >= cleanupBlock?.line ?? 0 }
       return part
     }
 
-    var theEnd: Part {
+    var cleanup: Part {
       var part = self
-      part.commands.removeAll { $0.line < blockOfTheEnd?.line ?? 0 }
+      part.commands.removeAll { $0.line < cleanupBlock?.line ?? 0 }
       return part
     }
   }
@@ -113,23 +115,23 @@ private struct Walk {
 
   // MARK: Running the pages
 
-  /// Runs all commands in one shell and returns their outputs. Uses separate databases and a separate address, and
-  /// drops the databases afterwards.
+  /// Runs all commands in one shell and returns their outputs. The names of the databases and the service's address are
+  /// unique to this run. The databases are dropped afterwards.
   func outputs() async throws -> [String] {
     let suffix = "_\(ProcessInfo.processInfo.processIdentifier)"
     let names = ["tutorial_shop", "tutorial_platform", "tutorial_nightly"]
-    let place = LoopbackAddress.random().description
-    func own(_ text: String) -> String {
-      names.reduce(text.replacing("127.0.0.1:8080", with: place)) {
+    let address = LoopbackAddress.random().description
+    func withUniqueNames(_ text: String) -> String {
+      names.reduce(text.replacing("127.0.0.1:8080", with: address)) {
         $0.replacing($1, with: $1 + suffix)
       }
     }
-    func written(_ text: String) -> String {
-      text.replacing(place, with: "127.0.0.1:8080").replacing(suffix, with: "")
+    func withNamesOfPage(_ text: String) -> String {
+      text.replacing(address, with: "127.0.0.1:8080").replacing(suffix, with: "")
     }
     return try await withTemporaryDirectory { directory in
-      let mark = "\u{1}"
-      // The trap ends the service in the background, for any exit of the shell.
+      let separator = "\u{1}"
+      // The trap ends the service, which runs in the background, no matter how the shell exits.
       var script = """
         trap 'jobs -p | xargs --no-run-if-empty kill; wait' EXIT
         exec >walk.out 2>&1
@@ -139,49 +141,40 @@ private struct Walk {
       for (index, command) in commands.enumerated() {
         for file in command.files {
           let copy = "\(file.name).\(index)"
-          try own(file.text).write(
+          try withUniqueNames(file.text).write(
             toFile: directory.appending(copy).string, atomically: true, encoding: .utf8)
           script += "mv '\(copy)' '\(file.name)'\n"
         }
-        script += "printf '\(mark)'; (exit ${code:-0}); \(own(command.text))\ncode=$?\n"
+        script +=
+          "printf '\(separator)'; (exit ${code:-0}); \(withUniqueNames(command.text))\ncode=$?\n"
       }
       try await Self.bash("-c", script, in: directory.string)
       let output = try String(
         contentsOfFile: directory.appending("walk.out").string, encoding: .utf8)
-      let cleaning = names.dropLast().map { "dropdb --force --if-exists \($0)\(suffix)" }
+      let cleanup = names.dropLast().map { "dropdb --force --if-exists \($0)\(suffix)" }
       try await Self.bash(
         "-c",
-        "exec 2>walk.err; \((cleaning + ["dropuser --if-exists \(own(names[2]))"]).joined(separator: "; "))",
+        "exec 2>walk.err; \((cleanup + ["dropuser --if-exists \(withUniqueNames(names[2]))"]).joined(separator: "; "))",
         in: directory.string)
-      return written(output).split(separator: mark, omittingEmptySubsequences: false).dropFirst()
+      return withNamesOfPage(output).split(separator: separator, omittingEmptySubsequences: false)
+        .dropFirst()
         .map(String.init)
     }
   }
 
   private static func bash(_ arguments: String..., in directory: String) async throws {
-    let process = Process()
-    process.executableURL = URL(filePath: "/bin/bash")
-    process.arguments = arguments
-    process.currentDirectoryURL = URL(filePath: directory)
-    let own = URL(filePath: ProcessInfo.processInfo.arguments[0]).deletingLastPathComponent().path
-    var environment = ProcessInfo.processInfo.environment
-    environment["PATH"] = "\(own):\(environment["PATH"] ?? "")"
-    for name in [
-      "DATABASE_URL", "SSL_CERT_FILE", "SSL_CERT_DIR", "LETHE_WORK_DIR", "XDG_STATE_HOME",
-    ] {
-      environment[name] = nil
-    }
-    process.environment = environment
-    process.standardInput = FileHandle.nullDevice
-    let (ended, end) = AsyncStream.makeStream(of: Void.self)
-    process.terminationHandler = { _ in end.finish() }
-    try process.run()
-    for await _ in ended {}
+    let programs = URL(filePath: Program.path("lethe")).deletingLastPathComponent().path
+    let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
+    _ = try await Program.external(
+      ["/bin/bash"] + arguments, environment: ["PATH": "\(programs):\(path)"],
+      without: [
+        "DATABASE_URL", "SSL_CERT_FILE", "SSL_CERT_DIR", "LETHE_WORK_DIR", "XDG_STATE_HOME",
+      ], directory: directory)
   }
 
   // MARK: Comparing
 
-  /// Returns the output without the parts that differ between runs. These are times, the API's jobs, hashes, and the
+  /// Returns the output without the parts that differ between runs. These are times, job IDs, hashes, and the
   /// column widths that depend on them. Other parts depend on the order in which the datasets' jobs are processed and
   /// their chunks are applied.
   static func withoutVaryingParts(_ output: String) -> String {

@@ -24,21 +24,21 @@ import Vocabulary
   private static func mutated(_ line: [UInt8], using random: inout SeededGenerator) -> [UInt8] {
     var line = line
     for _ in 0..<Int.random(in: 1...3, using: &random) {
-      let place = Int.random(in: 0...line.count, using: &random)
+      let index = Int.random(in: 0...line.count, using: &random)
       switch Int.random(in: 0..<6, using: &random) {
-      case 0: line.insert(contentsOf: fragments.randomElement(using: &random)!, at: place)
+      case 0: line.insert(contentsOf: fragments.randomElement(using: &random)!, at: index)
       case 1:
         line.removeSubrange(
-          place..<min(line.count, place + Int.random(in: 1...4, using: &random)))
-      case 2 where place < line.count:
-        line[place] = UInt8.random(in: 0x01...0xFF, using: &random)
-      case 3: line.removeSubrange(place...)
-      case 4 where place < line.count:
-        let end = min(line.count, place + Int.random(in: 1...20, using: &random))
+          index..<min(line.count, index + Int.random(in: 1...4, using: &random)))
+      case 2 where index < line.count:
+        line[index] = UInt8.random(in: 0x01...0xFF, using: &random)
+      case 3: line.removeSubrange(index...)
+      case 4 where index < line.count:
+        let end = min(line.count, index + Int.random(in: 1...20, using: &random))
         line.insert(
-          contentsOf: line[place..<end], at: Int.random(in: 0...line.count, using: &random))
+          contentsOf: line[index..<end], at: Int.random(in: 0...line.count, using: &random))
       default:
-        if place < line.count { line[place] = fragments.randomElement(using: &random)![0] }
+        if index < line.count { line[index] = fragments.randomElement(using: &random)![0] }
       }
     }
     return line
@@ -47,7 +47,8 @@ import Vocabulary
   private enum Verdict: Equatable {
     case wellFormed
     case malformed
-    /// The scanner refuses the line before it reads the rest, so it does not check the line's form.
+    /// The scanner refuses the line before it reads the rest, so it does not check whether the line is well-formed
+    /// JSON.
     case undecided
   }
 
@@ -63,7 +64,7 @@ import Vocabulary
     }
   }
 
-  /// Foundation's verdict. Nil for lines for which Foundation is known to differ from RFC 8259:
+  /// Foundation's verdict. Nil for lines that Foundation is known to read differently from RFC 8259 or the scanner:
   /// - Foundation refuses an escape of a lone surrogate. It is well-formed JSON, and the scanner replaces it.
   /// - Foundation accepts a comma before the end of an inner array or object. RFC 8259 does not allow it.
   /// - Foundation refuses numbers outside the range of a Double. The scanner only skips them.
@@ -84,7 +85,7 @@ import Vocabulary
   }
 
   @Test(arguments: [11, 12, 13, 14] as [UInt64])
-  func theScannerAcceptsExactlyTheLinesThatFoundationReadsAsObjects(seed: UInt64) throws {
+  func theScannerAndFoundationAgreeWhichLinesAreJSONObjects(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     var counts = (wellFormed: 0, malformed: 0)
     for round in 0..<50_000 {
@@ -96,7 +97,7 @@ import Vocabulary
         verdict == expected,
         "seed \(seed), round \(round): \(String(decoding: line, as: UTF8.self).debugDescription)")
     }
-    // There must be many lines of both kinds. Otherwise the comparison proves nothing.
+    // The mutations must result in many lines of both kinds. Otherwise, the test compares almost nothing.
     #expect(counts.wellFormed > 5_000)
     #expect(counts.malformed > 15_000)
   }

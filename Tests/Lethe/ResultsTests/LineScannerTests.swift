@@ -15,7 +15,7 @@ import Vocabulary
     (.tweets, "delete", "bounced", .bounced),
     (.tweets, "scrub_geo", "geo_scrubbed", .geoScrubbed),
     (.tweets, "scrub_geo", "scrub_geo", .geoScrubbed),
-    (.tweets, "delete", "scrub_geo", .geoScrubbed),  // the action is delete, but the post stays
+    (.tweets, "delete", "scrub_geo", .geoScrubbed),  // the post stays
     (.tweets, "delete", "geo_scrubbed", .geoScrubbed),
     (.tweets, "rehydrate", "tweet_edited", .tweetEdited),
     (.users, "delete", "deleted", .deleted),
@@ -42,7 +42,8 @@ import Vocabulary
   func anUndocumentedPairIsRefused(type: JobType, action: String, word: String) {
     let line = #"{"id":"5","action":"\#(action)","reason":"\#(word)"}"#
     #expect(
-      scan(line, type) == .refused("unknown action \(action) for reason \(word)", id: 5))
+      scan(line, type)
+        == .refused("unknown action \"\(action)\" for the reason \(word)", id: 5))
   }
 
   @Test(arguments: ["bounced", "geo_scrubbed", "scrub_geo", "tweet_edited"])
@@ -50,7 +51,7 @@ import Vocabulary
     for action in ["delete", "scrub_geo", "rehydrate"] {
       #expect(
         scan(#"{"id":"5","action":"\#(action)","reason":"\#(word)"}"#, .users)
-          == .refused("reason \(word) in a job of type users", id: 5))
+          == .refused("a job of type users cannot have the reason \(word)", id: 5))
     }
   }
 
@@ -74,7 +75,7 @@ import Vocabulary
     #"{"id":"5","action":"delete","reason":"deleted","created_at":"","redacted_at":"soon"}"#,
     #"{"id":"005","action":"delete","reason":"deleted"}"#,
   ])
-  func theSameEventMayBeWrittenInManyWays(line: String) {
+  func allSpellingsOfALineAreReadAsTheSameEvent(line: String) {
     #expect(scan(line) == Self.plain)
   }
 
@@ -109,9 +110,9 @@ import Vocabulary
     (#"{"id":"5","reason":"deleted"}"#, "no action", 5),
     (#"{"id":"5","action":null,"reason":"deleted"}"#, "no action", 5),
     (#"{"id":"5","action":"delete"}"#, "no reason", 5),
-    (#"{"id":"5","action":"delete","reason":"withheld"}"#, "unknown reason withheld", 5),
-    (#"{"id":"5","action":"delete","reason":"Deleted"}"#, "unknown reason Deleted", 5),
-    (#"{"id":"5","action":"delete","reason":""}"#, "unknown reason ", 5),
+    (#"{"id":"5","action":"delete","reason":"withheld"}"#, "unknown reason \"withheld\"", 5),
+    (#"{"id":"5","action":"delete","reason":"Deleted"}"#, "unknown reason \"Deleted\"", 5),
+    (#"{"id":"5","action":"delete","reason":""}"#, "unknown reason \"\"", 5),
     (#"{"id":["5"],"action":"delete","reason":"deleted"}"#, "id is not a string", nil),
     (#"{"id":true,"action":"delete","reason":"deleted"}"#, "id is not a string", nil),
     (#"{"id":5,"action":{"delete":1},"reason":"deleted"}"#, "action is not a string", nil),
@@ -139,8 +140,8 @@ import Vocabulary
     #expect(scan(line) == .refused(why, id: id))
   }
 
-  /// The API quotes the line that caused its error. The quote counts as an ID only if it has the form of a line in a
-  /// chunk's file.
+  /// In an error line, the API quotes the uploaded line that caused the error. Lethe takes the quoted text as an ID
+  /// only if a chunk file could contain it as a line.
   @Test(
     arguments: [
       (#"{"id":"not_a_valid_id","error":"invalid_id"}"#, "invalid_id", nil),
@@ -155,11 +156,11 @@ import Vocabulary
       (#"{"id":"","error":"invalid_id"}"#, "invalid_id", nil),
       (#"{"id":"9223372036854775808","error":"invalid_id"}"#, "invalid_id", nil),
     ] as [(String, String, Int64?)])
-  func anAPIErrorHasAnIDOnlyIfTheQuoteIsALineOfAChunk(line: String, word: String, id: Int64?) {
+  func anErrorLineHasAnIDOnlyIfAChunkFileCouldContainIt(line: String, word: String, id: Int64?) {
     #expect(scan(line) == .error("the API says \(word)", id: id))
   }
 
-  @Test func anErrorWithoutALineIsRefusedLikeALineWithoutID() {
+  @Test func anErrorLineWithoutAnIDIsRefused() {
     for line in [#"{"error":"internal"}"#, #"{"error":"internal","id":null}"#] {
       #expect(scan(line) == .refused("the API says internal", id: nil))
     }
@@ -204,7 +205,7 @@ import Vocabulary
     let expected =
       id.map {
         ScannedLine.event(Event(id: $0, reason: .deleted, createdAt: nil, redactedAt: nil))
-      } ?? .refused("the id is not a 64-bit number", id: nil)
+      } ?? .refused("the id is not an integer from 1 to 9223372036854775807", id: nil)
     #expect(scan(#"{"id":"\#(digits)",\#(rest)"#) == expected)
     let escaped = digits.unicodeScalars.map { "\\u00" + String($0.value, radix: 16) }.joined()
     #expect(scan(#"{"id":"\#(escaped)",\#(rest)"#) == expected)
@@ -219,7 +220,7 @@ import Vocabulary
   func anInvalidTextIsNotAnID(text: String) {
     #expect(
       scan(#"{"id":"\#(text)","action":"delete","reason":"deleted"}"#)
-        == .refused("the id is not a 64-bit number", id: nil))
+        == .refused("the id is not an integer from 1 to 9223372036854775807", id: nil))
   }
 
   @Test(arguments: ["-5", "5.0", "5e3", "5E0", "0.5"])
@@ -229,7 +230,7 @@ import Vocabulary
         == .refused("id is not a string", id: nil))
   }
 
-  @Test func nestingIsReadOnlyToALimit() {
+  @Test func aValueThatIsNestedTooDeeplyIsRefused() {
     func line(_ depth: Int) -> String {
       #"{"x":"# + String(repeating: "[", count: depth) + String(repeating: "]", count: depth)
         + #","id":"5","action":"delete","reason":"deleted"}"#

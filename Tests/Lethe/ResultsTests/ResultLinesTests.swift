@@ -76,7 +76,7 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 3, 4, 5, 6, 7, 8] as [UInt64])
-  func everyBlockSizeGivesTheLinesOfASimpleSplit(seed: UInt64) throws {
+  func theLinesDoNotDependOnTheBlockSize(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     for _ in 0..<12 {
       var content: [UInt8] = []
@@ -114,7 +114,7 @@ import Testing
     }
   }
 
-  @Test func anErrorOfTheBodyIsThrown() throws {
+  @Test func anErrorOfTheBodyIsRethrown() throws {
     struct Stop: Error {}
     try Self.write(Self.bytes("a\nb\n")) { path in
       var file = try ResultLines(path: path)
@@ -126,8 +126,12 @@ import Testing
   }
 
   @Test func aMissingFileThrows() {
-    #expect(throws: CocoaError.self) { _ = try ResultLines.endsWhole(path: "/nowhere/result") }
-    #expect(throws: CocoaError.self) { _ = try Self.read("/nowhere/result", blockBytes: 1) }
+    #expect(throws: Errno.noSuchFileOrDirectory) {
+      _ = try ResultLines.endsWithCompleteLine(path: "/nowhere/result")
+    }
+    #expect(throws: Errno.noSuchFileOrDirectory) {
+      _ = try Self.read("/nowhere/result", blockBytes: 1)
+    }
   }
 
   // MARK: Complete files
@@ -142,20 +146,20 @@ import Testing
   ])
   func aCutInsideALineIsDetected(text: String) throws {
     let whole = Self.bytes(text)
-    var unseen = 0
+    var undetected = 0
     for length in 0...whole.count {
       let cut = Array(whole.prefix(length))
       let last = cut.lastIndex(of: 0x0A).map { Array(cut[($0 + 1)...]) } ?? cut
       let isObject =
         (try? JSONSerialization.jsonObject(with: Data(last))) is [String: Any]
       let expected = last.isEmpty || isObject
-      if expected { unseen += 1 }
+      if expected { undetected += 1 }
       try Self.write(cut) { path in
-        let isWhole = try ResultLines.endsWhole(path: path)
+        let isWhole = try ResultLines.endsWithCompleteLine(path: path)
         #expect(isWhole == expected, "cut at \(length)")
       }
     }
-    #expect(unseen < 12)
+    #expect(undetected < 12)
   }
 
   @Test(arguments: [
@@ -165,7 +169,7 @@ import Testing
   ])
   func onlyALineFeedOrACompleteObjectEndsAResult(text: String, isWhole: Bool) throws {
     try Self.write(Self.bytes(text)) { path throws in
-      #expect(try ResultLines.endsWhole(path: path) == isWhole)
+      #expect(try ResultLines.endsWithCompleteLine(path: path) == isWhole)
     }
   }
 
@@ -174,19 +178,19 @@ import Testing
     let start = [UInt8](repeating: UInt8(ascii: "{"), count: filler) + [0x0A]
     for (tail, isWhole) in [("{\"id\":\"1\"}", true), ("{\"id\":\"1\"", false), ("", true)] {
       try Self.write(start + Self.bytes(tail)) { path throws in
-        #expect(try ResultLines.endsWhole(path: path) == isWhole, "\(filler), \(tail)")
+        #expect(try ResultLines.endsWithCompleteLine(path: path) == isWhole, "\(filler), \(tail)")
       }
     }
   }
 
-  /// A last line above the limit does not count as complete, unless a line feed ends it.
+  /// A last line that is longer than the limit counts as complete only if a line feed ends it.
   @Test func aLastLineAboveTheLimitIsNotComplete() throws {
     let long = Self.bytes("{\"x\":\"") + [UInt8](repeating: 0x61, count: 70_000) + Self.bytes("\"}")
     try Self.write(long) { path throws in
-      #expect(try !ResultLines.endsWhole(path: path))
+      #expect(try !ResultLines.endsWithCompleteLine(path: path))
     }
     try Self.write(long + [0x0A]) { path throws in
-      #expect(try ResultLines.endsWhole(path: path))
+      #expect(try ResultLines.endsWithCompleteLine(path: path))
     }
   }
 }

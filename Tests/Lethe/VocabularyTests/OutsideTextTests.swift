@@ -2,7 +2,7 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Tests that text from outside contains no secret when Lethe logs or stores it.
+/// Tests that texts from the API, a proxy or a storage host contain no secret when Lethe logs or stores them.
 @Suite struct OutsideTextTests {
   private static let signature = "Zm9vYmFyMTIzNDU2Nzg5MGFiY2RlZg"
   private static let jwt =
@@ -74,7 +74,7 @@ import Vocabulary
     #expect(text.withoutSecrets() == text)
   }
 
-  @Test func aGivenSecretIsFoundPlainAndPercentEncoded() {
+  @Test func aGivenSecretIsRemovedPlainAndPercentEncoded() {
     for quoted in ["a/token+of=this", "a%2Ftoken%2Bof%3Dthis"] {
       #expect(!"got \(quoted) here".withoutSecrets(["a/token+of=this"]).contains("token"))
     }

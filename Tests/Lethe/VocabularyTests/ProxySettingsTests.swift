@@ -65,10 +65,10 @@ import Vocabulary
     #expect(try found(nil, "http", "x") == "http://q:80 HTTP_PROXY")
   }
 
-  /// A proxy would connect to a loopback address of its own machine, and the token would leave this machine
-  /// unencrypted.
+  /// With a remote proxy, the token would leave this machine unencrypted. The proxy would also connect to its own
+  /// machine, because the address is a loopback address. A proxy on this machine is allowed.
   @Test(arguments: ["127.0.0.1", "127.9.9.9", "localhost", "LOCALHOST", "::1"])
-  func noProxyIsUsedForThisMachineOverHTTP(host: String) throws {
+  func noRemoteProxyIsUsedForThisMachineOverHTTP(host: String) throws {
     for proxy in ["http://proxy.example:3128", "http://10.0.0.1", "socks5://proxy.example"] {
       let environment = ["HTTP_PROXY": proxy]
       #expect(try Self.proxy(to: ("http", host, 8080), environment) == nil)

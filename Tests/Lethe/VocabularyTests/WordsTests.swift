@@ -82,7 +82,7 @@ import Vocabulary
     #expect(JobStatus(word).isActive == isActive)
   }
 
-  @Test func onlyKnownStatusesEqualTheCases() {
+  @Test func anUnrecognizedStatusDoesNotEqualAKnownStatus() {
     #expect(JobStatus.unrecognized("complete") != .complete)
   }
 }

@@ -6,7 +6,7 @@ import Warehouse
 
 /// Tests of the check of a definition against a database.
 @Suite struct CatalogCheckTests {
-  /// A definition for two tables. Each test changes the tables, the roles or the text, so that they do not match.
+  /// A definition for two tables. Tests change the tables, the roles or the text.
   static let yaml = """
     name: check
     warehouse: x
@@ -77,20 +77,23 @@ import Warehouse
   }
 
   struct Case: Sendable, CustomTestStringConvertible {
-    let damage: String
+    /// SQL that makes the tables unsuitable for the definition.
+    let setupSQL: String
     let line: Int
     let message: String
     let severity: Finding.Severity
+    /// A part of the definition. Empty if the definition stays unchanged.
     let part: String
+    /// The replacement of `part`.
     let other: String
 
     var testDescription: String { message }
 
     init(
-      _ damage: String, part: String = "", other: String = "", line: Int, _ message: String,
+      _ setupSQL: String, part: String = "", other: String = "", line: Int, _ message: String,
       _ severity: Finding.Severity = .error
     ) {
-      self.damage = damage
+      self.setupSQL = setupSQL
       self.line = line
       self.message = message
       self.severity = severity
@@ -219,25 +222,25 @@ import Warehouse
   }
 
   @Test(arguments: cases)
-  func aMismatchIsReportedOnItsLine(fault: Case) async throws {
-    let yaml = fault.part.isEmpty ? Self.yaml : Self.yaml.replacing(fault.part, with: fault.other)
+  func aMismatchIsReportedWithTheLineOfTheDefinition(fault: Case) async throws {
+    let yaml = fault.part.isEmpty ? Self.yaml : Self.yaml.editing(fault.part, to: fault.other)
     try #require(fault.part.isEmpty || yaml != Self.yaml)
     try await withTestDatabase { database in
-      let sound = try await Self.findings(Self.yaml, on: database, before: Self.tables)
-      #expect(sound == [])
-      let found = try await Self.findings(yaml, on: database, before: SQL(trusted: fault.damage))
+      let before = try await Self.findings(Self.yaml, on: database, before: Self.tables)
+      #expect(before == [])
+      let found = try await Self.findings(yaml, on: database, before: SQL(trusted: fault.setupSQL))
       let message = fault.message.replacing("\\\"", with: "\"")
       let match = found.first { $0.message.hasPrefix(message) }
       #expect(match?.line == fault.line, "\(found)")
       #expect(match?.severity == fault.severity)
       #expect(match?.remedy.isEmpty == false)
-      // A mistake is reported only in its own place. A dropped schema affects several places.
-      if !fault.damage.contains("CASCADE") { #expect(found.count == 1, "\(found)") }
+      // Each mistake leads to one finding. Only cases with CASCADE can lead to several findings.
+      if !fault.setupSQL.contains("CASCADE") { #expect(found.count == 1, "\(found)") }
     }
   }
 
   @Test func checkingChangesNothing() async throws {
-    let yaml = Self.yaml.replacing("ingested_at < now()", with: "true); DELETE FROM shop.posts; --")
+    let yaml = Self.yaml.editing("ingested_at < now()", to: "true); DELETE FROM shop.posts; --")
     try await withTestDatabase { database in
       let found = try await Self.findings(
         yaml, on: database, before: Self.tables + "INSERT INTO shop.posts VALUES (1)")
@@ -275,7 +278,7 @@ import Warehouse
         [], []
       ),
     ] as [(String, [Int], [String])])
-  func aMissingPrivilegeIsReportedWhereItIsNeeded(
+  func aMissingPrivilegeIsReportedOnTheLineThatNeedsIt(
     grants: String, lines: [Int], missing: [String]
   ) async throws {
     try await withTestDatabase { database in
@@ -289,7 +292,7 @@ import Warehouse
       let found: [Found]
       do {
         found = try await Self.findings(
-          Self.yaml.replacing("where: \"ingested_at < now()\"", with: "tombstones: true"),
+          Self.yaml.editing("where: \"ingested_at < now()\"", to: "tombstones: true"),
           on: database, as: role,
           before: "CREATE ROLE \(trusted: quoted); \(Self.tables)"
             + SQL(trusted: grants.replacing(" TO r", with: " TO \(quoted)")))
@@ -331,8 +334,8 @@ import Warehouse
   // MARK: Names
 
   @Test func namesAreMatchedExactlyAsWritten() async throws {
-    let yaml = Self.yaml.replacing(
-      "table: shop.posts", with: "table: '\"The \"\"Shop\"\"\".\"Posts.2\"'")
+    let yaml = Self.yaml.editing(
+      "table: shop.posts", to: "table: '\"The \"\"Shop\"\"\".\"Posts.2\"'")
     try await withTestDatabase { database in
       let found = try await Self.findings(
         yaml, on: database,
@@ -343,14 +346,14 @@ import Warehouse
           """#)
       #expect(found == [])
       let folded = try await Self.findings(
-        Self.yaml.replacing("table: shop.posts", with: "table: shop.POSTS"), on: database,
+        Self.yaml.editing("table: shop.posts", to: "table: shop.POSTS"), on: database,
         before: "CREATE TABLE shop.posts ()")
       #expect(folded.map(\.message).contains("there is no table shop.POSTS"))
     }
   }
 
   @Test func aTableWithoutASchemaIsFoundInTheSearchPath() async throws {
-    let yaml = Self.yaml.replacing("table: shop.posts", with: "table: posts")
+    let yaml = Self.yaml.editing("table: shop.posts", to: "table: posts")
     try await withTestDatabase { database in
       let hidden = try await Self.findings(yaml, on: database, before: Self.tables)
       #expect(hidden.map(\.message) == ["there is no table posts"])
@@ -363,7 +366,7 @@ import Warehouse
   @Test(arguments: [
     "bigint", "integer", "numeric", "numeric(20, 0)", "text", "varchar", "varchar(19)",
   ])
-  func idsMayHaveTheseTypes(type: String) async throws {
+  func idColumnsOfTheseTypesAreAccepted(type: String) async throws {
     try await withTestDatabase { database in
       let found = try await Self.findings(
         Self.yaml, on: database,

@@ -9,9 +9,10 @@ import Warehouse
 @Suite struct ConstraintCheckTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let name: String
-    let damage: String
+    /// SQL that adds the constraints or the publication.
+    let setupSQL: String
     /// Parts of the message of the first finding. Empty if the check must find nothing.
-    var says: [String] = []
+    var messageParts: [String] = []
     var findings = 1
     var severity = Finding.Severity.error
     /// The first PostgreSQL release that supports the case.
@@ -36,118 +37,120 @@ import Warehouse
   private static let keys: [Case] = [
     Case(
       name: "a foreign key that is not validated",
-      damage: """
+      setupSQL: """
         CREATE TABLE shop.likes (post_id bigint); CREATE INDEX ON shop.likes (post_id);
         ALTER TABLE shop.likes ADD FOREIGN KEY (post_id) REFERENCES shop.posts NOT VALID
-        """, says: preventsDeletion, severity: .warning),
+        """, messageParts: preventsDeletion, severity: .warning),
     Case(
-      name: "SET NULL of a column that is NOT NULL",
-      damage: """
+      name: "ON DELETE SET NULL on a NOT NULL column",
+      setupSQL: """
         CREATE TABLE shop.likes (post_id bigint NOT NULL REFERENCES shop.posts ON DELETE SET NULL);
         CREATE INDEX ON shop.likes (post_id)
-        """, says: preventsDeletion, severity: .warning),
+        """, messageParts: preventsDeletion, severity: .warning),
     Case(
-      name: "SET NULL of a column that may be NULL",
-      damage: """
+      name: "ON DELETE SET NULL on a nullable column",
+      setupSQL: """
         CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts ON DELETE SET NULL);
         CREATE INDEX ON shop.likes (post_id)
         """),
     Case(
-      name: "SET NULL of one of two columns, where the other column is NOT NULL",
-      damage: """
+      name: "ON DELETE SET NULL on a nullable column of two, the other column is NOT NULL",
+      setupSQL: """
         ALTER TABLE shop.posts ADD realm int, ADD UNIQUE (realm, post_id);
         CREATE TABLE shop.likes (realm int NOT NULL, post_id bigint,
           FOREIGN KEY (realm, post_id) REFERENCES shop.posts (realm, post_id) ON DELETE SET NULL (post_id));
         CREATE INDEX ON shop.likes (realm, post_id)
         """, since: 15),
     Case(
-      name: "SET NULL of one of two columns, where this column is NOT NULL",
-      damage: """
+      name: "ON DELETE SET NULL on a NOT NULL column of two, the other column is nullable",
+      setupSQL: """
         ALTER TABLE shop.posts ADD realm int, ADD UNIQUE (realm, post_id);
         CREATE TABLE shop.likes (realm int NOT NULL, post_id bigint,
           FOREIGN KEY (realm, post_id) REFERENCES shop.posts (realm, post_id) ON DELETE SET NULL (realm));
         CREATE INDEX ON shop.likes (realm, post_id)
-        """, says: preventsDeletion, severity: .warning, since: 15),
+        """, messageParts: preventsDeletion, severity: .warning, since: 15),
     Case(
       name: "a partitioned table with a foreign key",
-      damage: """
+      setupSQL: """
         CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts) PARTITION BY HASH (post_id);
         CREATE TABLE shop.likes_0 PARTITION OF shop.likes FOR VALUES WITH (MODULUS 2, REMAINDER 0);
         CREATE TABLE shop.likes_1 PARTITION OF shop.likes FOR VALUES WITH (MODULUS 2, REMAINDER 1);
         CREATE INDEX ON shop.likes (post_id)
-        """, says: preventsDeletion, severity: .warning),
+        """, messageParts: preventsDeletion, severity: .warning),
     Case(
       name: "a foreign key to one partition",
-      damage: """
+      setupSQL: """
         \(partitioned)
         CREATE TABLE shop.frames (media_id bigint REFERENCES shop.media_2);
         CREATE INDEX ON shop.frames (media_id)
-        """, says: ["rows of shop.frames may refer to rows that are deleted from shop.media"],
+        """,
+      messageParts: ["rows of shop.frames may refer to rows that are deleted from shop.media"],
       severity: .warning),
     Case(
       name: "a foreign key that is not enforced",
-      damage: """
+      setupSQL: """
         CREATE TABLE shop.likes (post_id bigint REFERENCES shop.posts NOT ENFORCED)
         """, since: 18),
     Case(
       name: "a CHECK that is not enforced",
-      damage: "ALTER TABLE shop.posts ADD CHECK (visibility <> 'hidden') NOT ENFORCED", since: 18),
+      setupSQL: "ALTER TABLE shop.posts ADD CHECK (visibility <> 'hidden') NOT ENFORCED", since: 18),
     Case(
-      name: "a key over periods, and a foreign key to it",
-      damage: """
+      name: "a temporal key (WITHOUT OVERLAPS), and a foreign key that references it",
+      setupSQL: """
         CREATE EXTENSION btree_gist;
         ALTER TABLE shop.posts ADD valid tstzrange NOT NULL DEFAULT '[2026-01-01,)',
           ADD UNIQUE (post_id, valid WITHOUT OVERLAPS);
         CREATE TABLE shop.likes (post_id bigint, valid tstzrange,
           FOREIGN KEY (post_id, PERIOD valid) REFERENCES shop.posts (post_id, PERIOD valid));
         CREATE INDEX ON shop.likes (post_id)
-        """, says: preventsDeletion, severity: .warning, since: 18),
+        """, messageParts: preventsDeletion, severity: .warning, since: 18),
   ]
 
   private static let publications: [Case] = [
     Case(
       name: "a partition without replica identity, published through its parent table",
-      damage: """
+      setupSQL: """
         \(partitioned) ALTER TABLE shop.media_2 REPLICA IDENTITY NOTHING;
         CREATE PUBLICATION p FOR TABLE shop.media WITH (publish_via_partition_root)
-        """, says: ["PostgreSQL refuses DELETE on shop.media"]),
+        """, messageParts: ["PostgreSQL refuses DELETE on shop.media"]),
     Case(
       name: "a partition without replica identity, published with all tables",
-      damage: """
+      setupSQL: """
         \(partitioned) ALTER TABLE shop.media_1 REPLICA IDENTITY NOTHING;
         CREATE PUBLICATION p FOR ALL TABLES WITH (publish_via_partition_root)
-        """, says: ["PostgreSQL refuses DELETE on shop.media"]),
+        """, messageParts: ["PostgreSQL refuses DELETE on shop.media"]),
     Case(
       name: "a partition without replica identity, published with its schema",
-      damage: """
+      setupSQL: """
         \(partitioned) CREATE SCHEMA other; ALTER TABLE shop.media_2 SET SCHEMA other;
         ALTER TABLE other.media_2 REPLICA IDENTITY NOTHING;
         CREATE PUBLICATION p FOR TABLES IN SCHEMA other
-        """, says: ["PostgreSQL refuses DELETE on shop.media"], since: 15),
+        """, messageParts: ["PostgreSQL refuses DELETE on shop.media"], since: 15),
     Case(
       name: "a column list without the replica identity",
-      damage: "CREATE PUBLICATION p FOR TABLE shop.media (post_id)",
-      says: ["PostgreSQL refuses DELETE on shop.media"], since: 15),
+      setupSQL: "CREATE PUBLICATION p FOR TABLE shop.media (post_id)",
+      messageParts: ["PostgreSQL refuses DELETE on shop.media"], since: 15),
     Case(
       name: "a column list with the replica identity",
-      damage: "CREATE PUBLICATION p FOR TABLE shop.media (media_id)", since: 15),
+      setupSQL: "CREATE PUBLICATION p FOR TABLE shop.media (media_id)", since: 15),
     Case(
       name: "a row filter on the replica identity",
-      damage: "CREATE PUBLICATION p FOR TABLE shop.media WHERE (media_id > 5)", since: 15),
+      setupSQL: "CREATE PUBLICATION p FOR TABLE shop.media WHERE (media_id > 5)", since: 15),
     Case(
       name: "a row filter on another column, with only updates published",
-      damage:
+      setupSQL:
         "CREATE PUBLICATION p FOR TABLE shop.posts WHERE (latitude > 5) WITH (publish = 'update')",
-      says: ["PostgreSQL refuses UPDATE on shop.posts"], findings: 2, since: 15),
+      messageParts: ["PostgreSQL refuses UPDATE on shop.posts"], findings: 2, since: 15),
     Case(
       name: "only updates are published, and the actions only delete",
-      damage: """
+      setupSQL: """
         ALTER TABLE shop.media REPLICA IDENTITY NOTHING;
         CREATE PUBLICATION p FOR TABLE shop.media WITH (publish = 'update')
         """),
   ]
 
-  /// A constraint's function inserts a row and advances a sequence. The check does neither and reports a note.
+  /// A CHECK constraint calls a function that inserts a row and calls `nextval`. After the check, the table and the
+  /// sequence are unchanged, and the finding is a note.
   @Test func theCheckDoesNotKeepChangesOfAConstraintsFunction() async throws {
     let pipeline = try Samples.parse(CatalogCheckTests.yaml)
     try await withTestDatabase { database in
@@ -184,7 +187,7 @@ import Warehouse
   private static let partitions: [Case] = [
     Case(
       name: "a partition that does not allow the value of the action",
-      damage: """
+      setupSQL: """
         ALTER TABLE shop.posts RENAME TO former;
         CREATE TABLE shop.whole (
           post_id bigint, ingested_at timestamptz, visibility text, latitude float8)
@@ -192,25 +195,25 @@ import Warehouse
         CREATE TABLE shop.posts PARTITION OF shop.whole FOR VALUES IN ('shown');
         ALTER TABLE shop.posts ADD PRIMARY KEY (post_id)
         """,
-      says: [
+      messageParts: [
         "shop.posts is a partition, and does not accept rows with the values that the action sets"
       ]),
     Case(
       name: "a partition for each value",
-      damage: """
+      setupSQL: """
         \(byVisibility)
         CREATE TABLE shop.posts_2 PARTITION OF shop.posts FOR VALUES IN ('hidden')
         """),
     Case(
       name: "a CHECK of a partition that the rows are moved from",
-      damage: """
+      setupSQL: """
         \(byVisibility)
         ALTER TABLE shop.posts_1 ADD CHECK (visibility = 'shown');
         CREATE TABLE shop.posts_2 PARTITION OF shop.posts FOR VALUES IN ('hidden')
         """),
     Case(
       name: "a default partition",
-      damage: """
+      setupSQL: """
         \(byVisibility)
         CREATE TABLE shop.posts_2 PARTITION OF shop.posts DEFAULT
         """),
@@ -219,9 +222,9 @@ import Warehouse
   @Test(arguments: keys + publications + partitions)
   func theCheckFindsWhatTheServerRefuses(each: Case) async throws {
     // The partition column is part of the rows' key, and an action with a restore must not change the key.
-    let yaml = CatalogCheckTests.yaml.replacing(
+    let yaml = CatalogCheckTests.yaml.editing(
       "restore: {visibility: shown}",
-      with: each.damage.contains("BY LIST (visibility)")
+      to: each.setupSQL.contains("BY LIST (visibility)")
         ? "restore: none" : "restore: {visibility: shown}")
     let pipeline = try Samples.parse(yaml)
     try await withTestDatabase { database in
@@ -231,15 +234,17 @@ import Warehouse
         ).onlyRow(as: Int.self)
         guard release >= each.since else { return }
         try await connection.runScript(CatalogCheckTests.tables)
-        try await connection.runScript(SQL(trusted: each.damage))
+        try await connection.runScript(SQL(trusted: each.setupSQL))
         let catalog = try await Catalog(of: pipeline.definition, on: connection)
         let findings =
           try await catalog.check(pipeline.definition, on: connection)
           + catalog.constraintFindings(of: pipeline.definition, on: connection)
-        #expect(findings.count == (each.says.isEmpty ? 0 : each.findings), "\(findings)")
+        #expect(findings.count == (each.messageParts.isEmpty ? 0 : each.findings), "\(findings)")
         guard let finding = findings.first else { return }
         #expect(finding.severity == each.severity)
-        for part in each.says { #expect(finding.message.contains(part), "\(finding.message)") }
+        for part in each.messageParts {
+          #expect(finding.message.contains(part), "\(finding.message)")
+        }
       }
     }
   }

@@ -194,9 +194,9 @@ import Warehouse
   ]
 
   private static func lookUp(
-    _ fault: Case, on connection: Connection, name: String? = nil
+    _ testCase: Case, on connection: Connection, name: String? = nil
   ) async throws -> WarehouseTable? {
-    let table = try #require(TableName(name ?? fault.table))
+    let table = try #require(TableName(name ?? testCase.table))
     let dataset = Dataset(
       name: "posts", type: .tweets, table: table, id: "a", condition: nil, chunkIDsMax: 1,
       chunkBytesMax: 20, actions: [:], targets: [], tombstones: true, batch: nil)
@@ -207,23 +207,23 @@ import Warehouse
   }
 
   @Test(arguments: keys + partitionedKeys + versions)
-  func theKeyOfATableIsFound(fault: Case) async throws {
+  func theKeyOfATableIsFound(testCase: Case) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
-        try await connection.runScript(SQL(trusted: fault.tables))
-        let table = try #require(try await Self.lookUp(fault, on: connection))
-        #expect(table.holdKey.map(\.name) == fault.key)
-        #expect("\(table.holdTable)" == fault.holdTable)
-        #expect(table.hasTrustedVersions == fault.isTrusted)
-        #expect("\(table.resolvedName)" == fault.table)
+        try await connection.runScript(SQL(trusted: testCase.tables))
+        let table = try #require(try await Self.lookUp(testCase, on: connection))
+        #expect(table.holdKey.map(\.name) == testCase.key)
+        #expect("\(table.holdTable)" == testCase.holdTable)
+        #expect(table.hasTrustedVersions == testCase.isTrusted)
+        #expect("\(table.resolvedName)" == testCase.table)
         // The name without the schema refers to the same table.
         try await connection.runScript("SET search_path = shop, public")
-        let name = String(fault.table.dropFirst("shop.".count))
-        let short = try #require(try await Self.lookUp(fault, on: connection, name: name))
+        let name = String(testCase.table.dropFirst("shop.".count))
+        let short = try #require(try await Self.lookUp(testCase, on: connection, name: name))
         #expect("\(short.name)" == name)
-        #expect("\(short.resolvedName)" == fault.table)
-        #expect("\(short.holdTable)" == fault.holdTable)
-        #expect(short.holdKey.map(\.name) == fault.key)
+        #expect("\(short.resolvedName)" == testCase.table)
+        #expect("\(short.holdTable)" == testCase.holdTable)
+        #expect(short.holdKey.map(\.name) == testCase.key)
       }
     }
   }
@@ -246,21 +246,21 @@ import Warehouse
       ),
     ] as [(String, String, String)])
   func aHoldNamesThePartitionIfTheParentTableCannotBeUpdated(
-    grants: String, damage: String, holdTable: String
+    grants: String, setupSQL: String, holdTable: String
   ) async throws {
-    let fault = Case("", Self.partitioned, table: "shop.leaf", key: [])
+    let testCase = Case("", Self.partitioned, table: "shop.leaf", key: [])
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let role = Identifier(database.name + "_role").quoted
         try await connection.runScript(
           """
-          \(trusted: fault.tables)
+          \(trusted: testCase.tables)
           ALTER TABLE shop.posts ADD PRIMARY KEY (a, d);
           CREATE ROLE \(trusted: role); GRANT USAGE ON SCHEMA shop TO \(trusted: role);
-          GRANT \(trusted: grants) TO \(trusted: role); \(trusted: damage);
+          GRANT \(trusted: grants) TO \(trusted: role); \(trusted: setupSQL);
           SET ROLE \(trusted: role)
           """)
-        let table = try await Self.lookUp(fault, on: connection)
+        let table = try await Self.lookUp(testCase, on: connection)
         try await connection.runScript(
           "RESET ROLE; DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         #expect(table.map { "\($0.holdTable)" } == holdTable)
@@ -291,7 +291,7 @@ import Warehouse
   private static let noKey = "ALTER TABLE shop.posts DROP CONSTRAINT posts_pkey;"
   private static let indexed = "CREATE INDEX ON shop.posts (post_id);"
   private static let keyed = "PRIMARY KEY (post_id, visibility)"
-  private static let parts = """
+  private static let partitionedPosts = """
     DROP TABLE shop.posts;
     CREATE TABLE shop.posts (
       post_id bigint NOT NULL, ingested_at timestamptz, visibility text NOT NULL, latitude float8)
@@ -299,7 +299,7 @@ import Warehouse
     CREATE INDEX ON shop.posts (post_id);
     CREATE TABLE shop.near PARTITION OF shop.posts FOR VALUES FROM (1) TO (9);
     """
-  private static let part =
+  private static let foreignPartition =
     foreign
     + "CREATE FOREIGN TABLE shop.far PARTITION OF shop.posts DEFAULT SERVER far;"
   private static let distributed =
@@ -340,11 +340,11 @@ import Warehouse
       "shop.posts has no key", remedy: "inherit"),
     Refusal("CREATE TABLE shop.old () INHERITS (shop.posts);", "none", nil),
     Refusal(
-      parts + part, "former",
+      partitionedPosts + foreignPartition, "former",
       "shop.posts has no key that identifies the rows that protect hides: shop.far is a foreign table",
       remedy: "restore: none"),
-    Refusal(parts + part, "none", nil),
-    Refusal(parts + "ALTER TABLE shop.posts ADD PRIMARY KEY (post_id);", "former", nil),
+    Refusal(partitionedPosts + foreignPartition, "none", nil),
+    Refusal(partitionedPosts + "ALTER TABLE shop.posts ADD PRIMARY KEY (post_id);", "former", nil),
     Refusal(
       distributed, "former", "shop.posts is distributed over other servers",
       remedy: "{if_written: ignore}"),
@@ -360,10 +360,10 @@ import Warehouse
   ]
 
   @Test(arguments: refusals)
-  func rowsThatCannotBeFoundAgainAreAcceptedOnlyWithoutARestore(refusal: Refusal) async throws {
-    let yaml = CatalogCheckTests.yaml.replacing(
-      "restore: {visibility: shown}", with: "restore: \(refusal.restore)"
-    ).replacing("where: \"ingested_at < now()\"", with: "tombstones: true")
+  func aRestoreThatCannotWorkIsRefused(refusal: Refusal) async throws {
+    let yaml = CatalogCheckTests.yaml.editing(
+      "restore: {visibility: shown}", to: "restore: \(refusal.restore)"
+    ).editing("where: \"ingested_at < now()\"", to: "tombstones: true")
     try await withTestDatabase { database in
       let found = try await CatalogCheckTests.findings(
         yaml, on: database, before: CatalogCheckTests.tables + SQL(trusted: refusal.tables))

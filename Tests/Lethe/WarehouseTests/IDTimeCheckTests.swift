@@ -6,8 +6,8 @@ import Warehouse
 
 /// Tests of the check that compares the column in `id_time` with the times in the IDs.
 @Suite struct IDTimeCheckTests {
-  /// The table is partitioned by `ingested_at`. Each case is a row and the finding about the row. The time in the large
-  /// ID is 2023-11-14 22:13:20 UTC.
+  /// The partitions of the table are partitioned by `ingested_at`. Each case is a row and the finding about the row.
+  /// The time in the large ID is 2023-11-14 22:13:20 UTC.
   @Test(
     arguments: [
       ("timestamptz", 1_724_551_110_456_246_272, "'2023-11-14 22:13:20'", nil),
@@ -33,18 +33,18 @@ import Warehouse
       ("timestamptz", 20, "'2006-03-21'", nil),
       (
         "timestamptz", 20, "'2023-11-14'",
-        "is 2023-11-14 00:00:00+00, and the ID is older than IDs with"
+        "is 2023-11-14 00:00:00+00, and the ID is so old that it contains no time"
       ),
     ] as [(String, Int64, String, String?)])
   func timesThatDifferFromTheTimesInTheIDsAreReported(
     type: String, id: Int64, time: String, message: String?
   ) async throws {
-    let yaml = CatalogCheckTests.yaml.replacing(
-      "id: post_id\n", with: "id: post_id\n    id_time: ingested_at\n"
+    let yaml = CatalogCheckTests.yaml.editing(
+      "id: post_id\n", to: "id: post_id\n    id_time: ingested_at\n"
     )
-    .replacing("where: \"ingested_at < now()\"", with: "tombstones: true")
+    .editing("where: \"ingested_at < now()\"", to: "tombstones: true")
     // The table has no key, so its rows cannot be restored.
-    .replacing("restore: {visibility: shown}", with: "restore: none")
+    .editing("restore: {visibility: shown}", to: "restore: none")
     try await withTestDatabase { database in
       let found = try await CatalogCheckTests.findings(
         yaml, on: database,
@@ -67,13 +67,13 @@ import Warehouse
     }
   }
 
-  /// A sample of a foreign partition would read the whole partition. The partition of this test cannot be read. The
-  /// test also runs with a role that may read only the partitioned table.
+  /// A sample of a foreign partition would read the whole partition. The foreign partition of this test cannot be read.
+  /// The test also runs with a role that may read only the partitioned table.
   @Test(
     arguments: [nil, "is 2026-01-01 00:00:00+00, and the time in the ID is 2023-"], [false, true])
   func foreignPartitionsAreNotSampled(message: String?, isPlainRole: Bool) async throws {
-    let yaml = CatalogCheckTests.yaml.replacing(
-      "id: post_id\n", with: "id: post_id\n    id_time: ingested_at\n")
+    let yaml = CatalogCheckTests.yaml.editing(
+      "id: post_id\n", to: "id: post_id\n    id_time: ingested_at\n")
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         try await connection.runScript(
@@ -114,14 +114,14 @@ import Warehouse
   }
 
   @Test func anIDTimeThatIsNoPartitionColumnIsAWarning() async throws {
-    let yaml = CatalogCheckTests.yaml.replacing(
-      "id: post_id\n", with: "id: post_id\n    id_time: ingested_at\n")
+    let yaml = CatalogCheckTests.yaml.editing(
+      "id: post_id\n", to: "id: post_id\n    id_time: ingested_at\n")
     try await withTestDatabase { database in
       let found = try await CatalogCheckTests.findings(
         yaml, on: database, before: CatalogCheckTests.tables)
       #expect(
         found.map(\.message)
-          == ["shop.posts is not partitioned by ingested_at: id_time has no effect"])
+          == ["shop.posts is not partitioned by ingested_at, so id_time has no effect"])
       #expect(found.map(\.severity) == [.warning])
     }
   }

@@ -1,5 +1,6 @@
 import Definitions
 
+/// An environment for the definitions of these tests, and a parser that uses it.
 enum Samples {
   static let environment = [
     "DATABASE_URL": "postgresql://lethe@db/warehouse", "X_BEARER_TOKEN": "token",

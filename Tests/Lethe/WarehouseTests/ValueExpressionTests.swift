@@ -56,7 +56,7 @@ import Warehouse
         ("'(now())'", "now"), ("now() + 1", "now"), ("'now() - interval ''1 day'''", "now"),
         ("'today 10:00'", "today"), ("'10:00 tomorrow'", "tomorrow"), ("'today10:00'", "today"),
         ("'!yesterday;'", "yesterday"), ("pg_catalog.now()", "now"), ("'now(),'", "now"),
-      ].map { Case(type, $0.0, .error(": \($0.1) means a different time each time it is read")) }
+      ].map { Case(type, $0.0, .error(": \($0.1) means a different time in each run")) }
     } + [
       Case("time", "now", .error(": now means a different time")),
       Case("timetz", "now()", .error(": now means a different time")),
@@ -73,9 +73,10 @@ import Warehouse
         "CURRENT_TIMESTAMP", "current_timestamp(3)", "localtimestamp", "LocalTimestamp (0)",
         "transaction_timestamp()", "statement_timestamp()", "clock_timestamp( )", "timeofday()",
         "sysdate", "current_time", "getdate()", "pg_catalog.clock_timestamp()",
-      ].map { Case(type, $0, .error("cannot be set to \($0): it is not evaluated")) }
+      ].map { Case(type, $0, .error("cannot be set to \($0): it is not evaluated in a literal")) }
     } + [
-      Case("time", "localtime", .error("cannot be set to localtime: it is not evaluated")),
+      Case(
+        "time", "localtime", .error("cannot be set to localtime: it is not evaluated in a literal")),
       Case("timestamptz", "'2020-01-01 allballs'", .error(": allballs is a word for 00:00 UTC")),
       Case("date", "allballs", .error(": allballs is a word for 00:00 UTC")),
       Case("text", "now()", .warning("gets the text now(), not a time")),
@@ -96,7 +97,7 @@ import Warehouse
       CREATE TYPE shop.pair AS (number int, at timestamptz);
       """
 
-  /// The ways to set a column. Each is a part of the definition and its replacement.
+  /// The ways to set a column: a part of the definition, and its replacement. `VALUE` stands for the value.
   private static let ways = [
     ("{set: {visibility: hidden}, restore: {visibility: shown}}", "{set: {at: VALUE}}"),
     (
@@ -131,24 +132,24 @@ import Warehouse
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         try await connection.runScript(tables + "ALTER TABLE shop.posts ADD at \(trusted: type)")
-        for fault in cases {
-          let yaml = CatalogCheckTests.yaml.replacing(
-            way.part, with: way.other.replacing("VALUE", with: fault.value))
+        for testCase in cases {
+          let yaml = CatalogCheckTests.yaml.editing(
+            way.part, to: way.other.replacing("VALUE", with: testCase.value))
           try #require(yaml != CatalogCheckTests.yaml)
           let pipeline = try Samples.parse(yaml)
           let found = try await Catalog(of: pipeline.definition, on: connection)
             .check(pipeline.definition, on: connection)
           let (severity, message): (Finding.Severity?, String) =
-            switch fault.expected {
+            switch testCase.expected {
             case .nothing: (nil, "")
             case .error(let message): (.error, message)
             case .warning(let message): (.warning, message)
             }
-          #expect(found.map(\.severity) == (severity.map { [$0] } ?? []), "\(fault): \(found)")
+          #expect(found.map(\.severity) == (severity.map { [$0] } ?? []), "\(testCase): \(found)")
           for finding in found {
-            #expect(pipeline.line(of: finding.path) == line, "\(fault): \(found)")
-            #expect(finding.message.contains(message), "\(fault): \(found)")
-            #expect(finding.message.contains("shop.posts.at is "), "\(fault): \(found)")
+            #expect(pipeline.line(of: finding.path) == line, "\(testCase): \(found)")
+            #expect(finding.message.contains(message), "\(testCase): \(found)")
+            #expect(finding.message.contains("shop.posts.at is "), "\(testCase): \(found)")
             #expect(!finding.remedy.isEmpty)
           }
         }
@@ -156,16 +157,17 @@ import Warehouse
     }
   }
 
-  /// Lethe must refuse every time word with a value that changes. The other time words in PostgreSQL's documentation
-  /// have the same value in two transactions.
+  /// Lethe refuses `now`, `today`, `tomorrow` and `yesterday` as a date or timestamp literal, because their values
+  /// change. PostgreSQL's other special literals have the same value in each transaction, so Lethe accepts them as
+  /// constants.
   @Test(arguments: ["epoch", "infinity", "-infinity", "2020-01-01 allballs"])
-  func aTimeWordThatDoesNotChangeIsAConstant(word: String) async throws {
+  func aSpecialTimeLiteralWithAFixedValueIsAConstant(literal: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let sql: SQL =
           """
-          SELECT \(word)::text::timestamp::text,
-                 \(word)::text::timestamp < now() - interval '1 day' OR \(word)::text = 'infinity'
+          SELECT \(literal)::text::timestamp::text,
+                 \(literal)::text::timestamp < now() - interval '1 day' OR \(literal)::text = 'infinity'
           """
         let first = try await connection.query(sql).onlyRow(as: String.self, Bool.self)
         #expect(first.1)

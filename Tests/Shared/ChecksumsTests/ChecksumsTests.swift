@@ -57,10 +57,10 @@ import Testing
   @Test func onlyTheSameBytesAreEqual() {
     let bytes = Array("0123456789abcdef".utf8)
     #expect(constantTimeEqual(bytes, bytes) && constantTimeEqual([], []))
-    for place in bytes.indices {
+    for index in bytes.indices {
       var other = bytes
-      other[place] ^= 1
-      #expect(!constantTimeEqual(bytes, other), "byte \(place)")
+      other[index] ^= 1
+      #expect(!constantTimeEqual(bytes, other), "byte \(index)")
     }
     #expect(!constantTimeEqual(bytes, bytes.dropLast()))
     #expect(!constantTimeEqual(bytes, bytes + [0]))
@@ -69,9 +69,9 @@ import Testing
   /// A comparison that stops at the first difference would be much faster for a difference in the first byte.
   @Test func theTimeDoesNotDependOnThePositionOfTheDifference() {
     let bytes = [UInt8](repeating: 7, count: 4_000_000)
-    func leastTime(differingAt place: Int) -> Duration {
+    func leastTime(differingAt index: Int) -> Duration {
       var other = bytes
-      other[place] ^= 1
+      other[index] ^= 1
       return (0..<30).map { _ in
         ContinuousClock().measure { #expect(!constantTimeEqual(bytes, other)) }
       }.min() ?? .zero

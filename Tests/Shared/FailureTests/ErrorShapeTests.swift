@@ -29,15 +29,16 @@ import Testing
   @Test func eachDispositionHasItsOwnExitCode() {
     let codes = Disposition.allCases.map(\.exitCode)
     #expect(Set(codes).count == codes.count)
-    // Reports use these exit codes: done, stopped by a limit, lines in quarantine, idle.
+    // No error has these exit codes: 0 (done), 3 (stopped by a limit), 4 (lines in quarantine) and 99 (idle). They come
+    // from a command's report.
     #expect(Set(codes).isDisjoint(with: [0, 3, 4, 99]))
   }
 
   /// A public error that is not an `ExplainedError` would end a program with exit code 1 and without a remedy.
   @Test func everyPublicErrorIsAnExplainedError() throws {
-    // These errors do not end a program. They are caught and reported as a mistake in a definition or an option, or
-    // they end an attempt.
-    let caught = ["ProxyRefusal", "Malformed", "KnownJobID"]
+    // These errors do not end a program. The first two are caught and reported as a mistake in a definition or an
+    // option. `DuplicateJobID` ends one attempt to create a job.
+    let caught = ["ProxyRefusal", "Malformed", "DuplicateJobID"]
     let sources = "\(repositoryRootPath)/Sources"
     let paths = try #require(FileManager.default.enumerator(atPath: sources)).compactMap {
       $0 as? String

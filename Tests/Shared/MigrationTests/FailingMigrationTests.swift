@@ -9,7 +9,7 @@ import Testing
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let up: String
-    /// The line in the up block. The line after the marker is 1. Nil if the error has no line.
+    /// The number of the line after `-- migrate:up`, from 1. Nil if the error has no line.
     let line: Int?
     let message: String
   }

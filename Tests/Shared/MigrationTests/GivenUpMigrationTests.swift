@@ -5,7 +5,8 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// The migration that adds the column `is_given_up`. An earlier version recorded only a message for such runs.
+/// Tests of the migration that adds the column `lethe.run.is_given_up`. For a run that was given up, earlier versions
+/// recorded only a message in `failure`.
 @Suite struct GivenUpMigrationTests {
   private static let version = "20261127003900"
 

@@ -5,7 +5,8 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// The migration of overlapping coverage ranges from an earlier version.
+/// Tests of the migration that adds traces and merges overlapping ranges in `lethe.coverage`. Earlier versions recorded
+/// such ranges.
 @Suite struct GrowthMigrationTests {
   private static let version = "20261126085000"
 
@@ -35,7 +36,8 @@ import Testing
       """
   }
 
-  /// Counts the IDs with a different newest check time than before, and the IDs in two ranges.
+  /// Counts the IDs whose newest `checked_at` was changed by the migration, and the IDs that are in more than one
+  /// range.
   private static let differences: SQL = """
     SELECT count(*) FROM generate_series(1, 220) AS id, (VALUES ('d'), ('e')) AS d (name)
     WHERE (SELECT max(checked_at) FROM public.old WHERE dataset = name AND id BETWEEN first_id AND last_id)
@@ -81,7 +83,8 @@ import Testing
     }
   }
 
-  /// The migration cannot be rolled back, because an earlier version could not read or verify traces.
+  /// If the ledger has traces, the migration cannot be rolled back, because earlier versions cannot read or verify
+  /// them.
   @Test func aLedgerWithTracesIsNotRolledBack() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
@@ -107,7 +110,7 @@ import Testing
     }
   }
 
-  @Test func rangesAndTracesEndAtTheLargestID() async throws {
+  @Test func rangesAndTracesCanContainTheLargestID() async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
         try await connection.runScript(

@@ -97,8 +97,8 @@ import Testing
       #expect(error.line == line)
       #expect(error.message == message)
       #expect(!error.remedy.isEmpty)
-      let place = line.map { ":\($0)" } ?? ""
-      #expect("\(error)" == "\(error.file)\(place): \(message)\n  remedy: \(error.remedy)")
+      let position = line.map { ":\($0)" } ?? ""
+      #expect("\(error)" == "\(error.file)\(position): \(message)\n  remedy: \(error.remedy)")
     } catch {
       Issue.record("\(error)")
     }
@@ -157,7 +157,7 @@ import Testing
     }
   }
 
-  @Test func aFolderThatCannotBeReadIsNamed() {
+  @Test func theErrorNamesAFolderThatCannotBeRead() {
     #expect {
       _ = try MigrationSet(directory: "/nowhere/migrations")
     } throws: { error in
@@ -165,7 +165,7 @@ import Testing
     }
   }
 
-  @Test func aFileThatIsNotUTF8IsNamed() throws {
+  @Test func theErrorNamesAFileThatIsNotUTF8() throws {
     try withTemporaryDirectory { directory in
       let file = directory.appending("1_a.sql").string
       try Data([0x2D, 0x2D, 0xFF, 0xFE]).write(to: URL(fileURLWithPath: file))

@@ -101,7 +101,7 @@ import Testing
     }
   }
 
-  /// Without rows, the rollback needs no confirmation.
+  /// Without rows, a rollback loses no data, so it needs no confirmation.
   @Test(arguments: cases.filter { !$0.since.isEmpty })
   func emptyTablesAreRolledBackWithoutConfirmation(one: Case) async throws {
     try await withTestDatabase { database in
@@ -142,8 +142,9 @@ import Testing
     }
   }
 
-  /// `public` contains another program's table, so Lethe uses its own version table.
-  @Test func theVersionTableKeepsOtherVersions() async throws {
+  /// `public.schema_migrations` belongs to another program, so Lethe uses `lethe_migrations.schema_migrations`. A
+  /// rollback deletes only Lethe's own versions.
+  @Test func aRollbackKeepsTheVersionsOfOtherPrograms() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await connection.runScript(

@@ -27,7 +27,7 @@ import Testing
   ) async throws -> ForeignMigrations? {
     try await withMigrationSet(files) { set in
       do {
-        try set.refuse([owner: "go away"], in: "this program")
+        try set.refuse([owner: "use another folder"], in: "this program")
         return nil
       } catch let error as ForeignMigrations {
         return error
@@ -45,7 +45,7 @@ import Testing
     let refusal = try #require(try await Self.refused(owner, in: files))
     #expect(refusal.message.contains(owner.rawValue))
     #expect(refusal.message.contains("not for this program"))
-    #expect(refusal.remedy == "go away")
+    #expect(refusal.remedy == "use another folder")
   }
 
   /// The migrations are copied into a directory with other files, with or without new names.

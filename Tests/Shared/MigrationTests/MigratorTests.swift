@@ -72,7 +72,7 @@ import Testing
           let migrator = Migrator(connection: connection, set: set)
           #expect(try await migrator.up().count == 2)
           #expect(try await connection.recordedVersions() == ["1", "2"] + recorded)
-          // The ledger's version is newer, but belongs to another set.
+          // The newest recorded version is one of the ledger's, but it does not belong to this set.
           #expect(try await migrator.down()?.version == "2")
           #expect(try await connection.recordedVersions() == ["1"] + recorded)
           #expect(try await connection.hasRelation("lethe.run"))
@@ -205,7 +205,7 @@ import Testing
 
   // MARK: dbmate
 
-  @Test func theVersionTableHasTheColumnsOfDbmates() async throws {
+  @Test func theVersionTableHasTheSameColumnAsDbmatesTable() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await withMigrationSet(["20260101000000_x.sql": "-- migrate:up\n-- migrate:down\n"]) {
@@ -231,7 +231,7 @@ import Testing
   }
 
   @Test(arguments: ["varchar", "varchar(128)", "varchar(255)"])
-  func dbmatesTableIsUsed(type: String) async throws {
+  func anExistingTableOfDbmateIsUsed(type: String) async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection throws in
         try await connection.runScript(
@@ -252,7 +252,7 @@ import Testing
 
   // MARK: Another tool's table
 
-  /// The table of golang-migrate, the table of another program, and a table that only has the same name.
+  /// The table of golang-migrate, a table without a column `version`, and a table with one more column.
   @Test(arguments: [
     "(version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)",
     "(id serial PRIMARY KEY, name text NOT NULL)",
@@ -280,7 +280,7 @@ import Testing
     }
   }
 
-  @Test func withoutCreateOnPublicASeparateTableIsUsed() async throws {
+  @Test func withoutCREATEOnPublicLethesOwnVersionTableIsUsed() async throws {
     try await withTestDatabase { database in
       let role = "\(database.name)_role"
       try await database.withConnection { connection throws in

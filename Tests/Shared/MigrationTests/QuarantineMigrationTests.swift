@@ -5,7 +5,8 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// The migration that merges identical lines. An earlier version quarantined them again in each run.
+/// Tests of the migration that merges identical quarantined lines. Earlier versions quarantined the same line again in
+/// each run.
 @Suite struct QuarantineMigrationTests {
   private static let version = "20261126083000"
 

@@ -5,7 +5,8 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// The migration of results from a version that did not record for which IDs silence means "clean".
+/// Tests of the migration that adds `lethe.job.silence` and `lethe.unspoken`. Earlier versions did not record for which
+/// IDs a result's silence means "clean".
 @Suite struct SilenceMigrationTests {
   private static let version = "20261125110000"
 
@@ -37,7 +38,7 @@ import Testing
       AS q (job_id, line, why, id, in_chunk);
     """
 
-  @Test func resultsOfEarlierVersionsKeepTheirMeaning() async throws {
+  @Test func theSilenceOfResultsOfEarlierVersionsIsRecorded() async throws {
     let folder = FilePath(repositoryRootPath).appending("migrations")
     var files: [String: String] = [:]
     for name in try FileManager.default.contentsOfDirectory(atPath: folder.string)
@@ -79,7 +80,7 @@ import Testing
   }
 
   /// The largest possible ID has no answer, or is next to an ID without an answer.
-  @Test func rangesEndAtTheLargestID() async throws {
+  @Test func rangesCanEndAtTheLargestID() async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
         try await connection.runScript(Self.ledger)

@@ -14,7 +14,7 @@ import Testing
     }
   }
 
-  @Test func everyKindOfBinaryValueArrives() async throws {
+  @Test func valuesOfEveryTypeAreCopiedUnchanged() async throws {
     let script: SQL = """
       CREATE TYPE mood AS ENUM ('good', 'bad');
       CREATE TABLE t (n int, a bigint, b bigint, c integer, d boolean, e text, f bytea, g mood,
@@ -60,7 +60,7 @@ import Testing
     }
   }
 
-  @Test func manyBinaryRowsArriveInBlocks() async throws {
+  @Test func manyRowsAreCopiedInBlocks() async throws {
     try await Self.withTable("CREATE TABLE t (x bigint, y text)") { connection in
       let copied = try await connection.withCopyIn("COPY t FROM STDIN (FORMAT binary)") { copy in
         var rows = BinaryRows()

@@ -75,7 +75,8 @@ import Testing
     }
   }
 
-  /// In the first case, the server waits for the reader. In the second case, the reader waits for the server.
+  /// The first query sends more rows than the buffers can hold, so the server waits for the reader. The second query
+  /// sleeps, so the reader waits for the server.
   @Test(arguments: [
     "SELECT generate_series(1, 100000000000)",
     "SELECT n, CASE WHEN n = 100000 THEN pg_sleep(600) END FROM generate_series(1, 200000) AS n",
@@ -96,7 +97,7 @@ import Testing
     }
   }
 
-  @Test func cancellingTheTaskCancelsACopyInThatTheServerHolds() async throws {
+  @Test func cancellingTheTaskCancelsACopyInThatWaitsInATrigger() async throws {
     try await Self.withConnections { watched, observer throws in
       try await observer.runScript(
         """
@@ -122,7 +123,7 @@ import Testing
     }
   }
 
-  @Test func aCancelledTaskSendsNothing() async throws {
+  @Test func aTaskThatIsCancelledBeforeItsStatementSendsNothing() async throws {
     try await Self.withConnections { watched, observer throws in
       try await observer.runScript("CREATE TABLE t (x int)")
       let gate = TestGate<Int>()
@@ -186,7 +187,7 @@ import Testing
     }
   }
 
-  @Test func aCancelByAnotherSessionIsAServerError() async throws {
+  @Test func aCancellationByAnotherSessionIsAServerError() async throws {
     try await Self.withConnections { watched, observer throws in
       let sleeper = Task { try await watched.connection.query("SELECT pg_sleep(600)").count }
       try await watched.wait(for: Self.isSleeping)

@@ -117,7 +117,7 @@ import Testing
 
   /// All connections wait in libpq for a lock. The lock is released only when all of them wait. If the connections
   /// blocked the cooperative pool, the release would never run.
-  @Test func waitingConnectionsDoNotBlockThePool() async throws {
+  @Test func waitingConnectionsDoNotBlockTheCooperativePool() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { holder in
         _ = try await holder.query("SELECT pg_advisory_lock(1)")
@@ -192,7 +192,7 @@ import Testing
     }
   }
 
-  @Test func aRefusedConnectionNamesTheReason() async throws {
+  @Test func theErrorNamesTheReasonOfARefusedConnection() async throws {
     let error = try #require(
       await Self.failure("host=127.0.0.1 port=1 user=u dbname=d") as? PostgreSQLError)
     #expect(error.message.hasPrefix("cannot connect to PostgreSQL: "))
@@ -200,7 +200,7 @@ import Testing
     #expect(!error.message.contains("\n"))
   }
 
-  @Test func aMissingDatabaseIsNamedByTheServer() async throws {
+  @Test func theErrorNamesAMissingDatabase() async throws {
     try await withTestDatabase { database in
       let url = database.url + "%5Fof%5Fnobody"
       let error = try #require(await Self.failure(url) as? PostgreSQLError)

@@ -114,7 +114,7 @@ import Testing
     }
   }
 
-  @Test func aCopyThatFailsMidwayThrowsAfterItsRows() async throws {
+  @Test func aCopyThatFailsAfterManyRowsThrows() async throws {
     try await Self.withConnection { connection, _ throws in
       let sql: SQL =
         """
@@ -140,7 +140,7 @@ import Testing
     }
   }
 
-  @Test func aLostServerIsNotTheEndOfACopy() async throws {
+  @Test func aCopyIsNotCompleteIfItsSessionIsTerminated() async throws {
     try await Self.withConnection { connection, database throws in
       let process = try await Self.process(connection)
       do {
@@ -164,7 +164,7 @@ import Testing
     }
   }
 
-  @Test func otherStatementsAreRefused() async throws {
+  @Test func statementsOtherThanTheMatchingCOPYAreRefused() async throws {
     try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
       for sql in ["SELECT 1", "COPY t FROM STDIN"] {
         await #expect {
@@ -191,7 +191,7 @@ import Testing
 
   // MARK: COPY FROM
 
-  @Test func textMayBeSplitAnywhere() async throws {
+  @Test func theDataOfACopyCanBeSplitAtAnyByte() async throws {
     try await Self.withConnection("CREATE TABLE t (x int, y text)") { connection, _ throws in
       let text = Array((1...1000).map { "\($0)\té \($0)\n" }.joined().utf8)
       let rows = try await connection.withCopyIn("COPY t FROM STDIN") { copy in
@@ -287,7 +287,7 @@ import Testing
     }
   }
 
-  @Test func aFinishedHandleIsInvalid() async throws {
+  @Test func aFinishedCopyCannotBeUsed() async throws {
     try await Self.withConnection("CREATE TABLE t (x int)") { connection, _ throws in
       let copy = try await connection.beginCopyIn("COPY t FROM STDIN")
       try await copy.write(Array("1\n".utf8))

@@ -23,11 +23,11 @@ import Testing
     return try #require(error)
   }
 
-  @Test func aViolationNamesConstraintAndTable() async throws {
+  @Test func theErrorOfAViolationNamesConstraintAndTable() async throws {
     let error = try await Self.failure(
       after:
         """
-        CREATE SCHEMA s; CREATE TABLE s.t (x int CONSTRAINT x_is_one_of_a_kind PRIMARY KEY, y text);
+        CREATE SCHEMA s; CREATE TABLE s.t (x int CONSTRAINT x_is_unique PRIMARY KEY, y text);
         """
     ) {
       try await $0.execute("INSERT INTO s.t VALUES (\(1), \("hunter2"))")
@@ -36,7 +36,7 @@ import Testing
     #expect(error.code == .server(.uniqueViolation))
     #expect(error.state == .uniqueViolation)
     #expect(error.state?.conditionClass == "23")
-    #expect(error.constraint == "x_is_one_of_a_kind")
+    #expect(error.constraint == "x_is_unique")
     #expect(error.table == "s.t")
     #expect(error.detail == "Key (x)=(1) already exists.")
     #expect(error.statement == "INSERT INTO s.t VALUES ($1, $2)")
@@ -53,7 +53,7 @@ import Testing
     #expect(error.statement == sql.description)
   }
 
-  @Test func theServersHintIsPassedOn() async throws {
+  @Test func theErrorContainsTheServersMessageDetailAndHint() async throws {
     let error = try await Self.failure { _ = try await $0.query("SELECT no_such_function(1)") }
     #expect(error.state?.rawValue == "42883")
     #expect(error.hint?.contains("explicit type casts") == true)
@@ -67,8 +67,8 @@ import Testing
     #expect("\(raised)" == "m (SQLSTATE ZZ123)\n  detail: d\n  hint: h")
   }
 
-  /// The message of an error in a trigger may quote a row, so it is not shown, for any SQLSTATE. The same is true for
-  /// the message of an error about a value.
+  /// Lethe does not show the message of an error in a trigger's function, for any SQLSTATE, because the message can
+  /// quote a row. It also does not show the message of a conversion error, which quotes the value.
   @Test(arguments: [
     ("RAISE 'hunter2'", "the function public.noisy raised an error (SQLSTATE P0001)"),
     (
@@ -105,7 +105,7 @@ import Testing
       "null value in column \"must\" of relation \"t\" violates not-null constraint (SQLSTATE 23502)"
     ),
   ])
-  func noDescriptionQuotesARow(body: String, says: String) async throws {
+  func noDescriptionQuotesARow(body: String, expected: String) async throws {
     let error = try await Self.failure(
       after: """
         CREATE SCHEMA s; CREATE TABLE s.t (content text, short text, must text NOT NULL);
@@ -114,22 +114,22 @@ import Testing
         SET search_path = s
         """
     ) { try await $0.execute("INSERT INTO s.t VALUES (\("hunter2"))") }
-    #expect(error.messageWithoutValues == says)
+    #expect(error.messageWithoutValues == expected)
     #expect(!"\(error)".contains("hunter2"))
   }
 
-  /// A message that a DO block raises is its author's text, so it is shown. The message of a conversion error in the
-  /// block may contain data, so it is not shown.
+  /// If a DO block executes RAISE, the message is shown, because the author of the script wrote it. The message of a
+  /// conversion error in the block is not shown, because it quotes the value.
   @Test func aScriptsRaisedMessageIsShown() async throws {
     let unread = try await Self.failure {
       try await $0.runScript("DO $$ DECLARE n integer; BEGIN n := 'hunter2'; END $$")
     }
-    #expect(!unread.isOfScript)
+    #expect(!unread.isRaisedByScript)
     #expect(!"\(unread)".contains("hunter2"))
     let raised = try await Self.failure {
       try await $0.runScript("DO $$ BEGIN RAISE 'why'; END $$")
     }
-    #expect(raised.isOfScript)
+    #expect(raised.isRaisedByScript)
     #expect(raised.messageWithoutValues == "why (SQLSTATE P0001)")
   }
 
@@ -175,7 +175,7 @@ import Testing
     ("SELECT 1; SELECT 2; SELEC 3;", 0),  // the server parses the whole script first
     ("SELECT 1; SELECT nothing; SELECT 3;", 1),
   ])
-  func aScriptErrorCountsCompletedStatements(script: SQL, completed: Int) async throws {
+  func theErrorOfAScriptCountsItsCompletedStatements(script: SQL, completed: Int) async throws {
     let error = try await Self.failure { try await $0.runScript(script) }
     #expect(error.statementsCompleted == completed)
     #expect(error.statement == nil)
@@ -266,6 +266,29 @@ import Testing
           #expect(failures.first?.isRetryableTransaction == true)
         }
       }
+    }
+  }
+
+  /// A lost connection has only libpq's text, which could quote the line of a COPY or a statement of a function.
+  @Test func theTextOfALostConnectionQuotesNoContent() async throws {
+    try await withTestDatabase { database in
+      let connection = try await Connection.connect(database.connectionString)
+      try await connection.runScript(
+        """
+        CREATE TABLE t (x text);
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+          $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(600); RETURN NEW; END$$;
+        CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait();
+        """)
+      let error = await #expect(throws: PostgreSQLError.self) {
+        try await connection.withCopyIn("COPY t FROM STDIN") {
+          try await $0.write(Array("hunter2\n".utf8))
+        }
+      }
+      let text = try #require(error).description
+      #expect(error?.isLossOfSession == true, "\(text)")
+      for part in ["hunter2", "pg_sleep", "CONTEXT"] { #expect(!text.contains(part), "\(text)") }
+      await connection.close()
     }
   }
 }

@@ -7,7 +7,7 @@ import Testing
     Pooler.Mode.transaction, .statement,
   ].flatMap { mode in
     [1, 2, 20].flatMap { sessions in
-      [false, true].map { .init(mode, sessionsMax: sessions, takesTurns: $0) }
+      [false, true].map { .init(mode, sessionsMax: sessions, isRoundRobin: $0) }
     }
   }
 
@@ -23,7 +23,7 @@ import Testing
     #expect(error?.remedy.contains("pool_mode = session") == true)
   }
 
-  /// Makes the pooler open `count` sessions: as many statements wait for one lock at the same time.
+  /// Makes the pooler open `count` sessions: `count` statements wait for one lock at the same time.
   private static func openSessions(
     _ count: Int, of database: TestDatabase, _ pooler: Pooler
   ) async throws {
@@ -53,7 +53,7 @@ import Testing
   func aPoolerThatKeepsNoSessionIsRefused(_ configuration: Pooler.Configuration) async throws {
     try await withTestDatabase { database in
       try await Pooler.serving(configuration) { pooler in
-        // Without any session at first, then with one, then with all.
+        // The pooler has first no session, then one, and then all.
         for _ in 1...3 { await Self.expectRefusal(of: pooler.url(of: database)) }
         try await Self.openSessions(configuration.sessionsMax, of: database, pooler)
         for _ in 1...3 { await Self.expectRefusal(of: pooler.url(of: database)) }
@@ -62,7 +62,9 @@ import Testing
   }
 
   @Test(arguments: keepingNoSession)
-  func itIsRefusedWhileOthersUseIt(_ configuration: Pooler.Configuration) async throws {
+  func aPoolerThatKeepsNoSessionIsRefusedWhileOthersUseIt(_ configuration: Pooler.Configuration)
+    async throws
+  {
     try await withTestDatabase { database in
       try await Pooler.serving(configuration) { pooler in
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -83,7 +85,7 @@ import Testing
     }
   }
 
-  @Test func itIsRefusedForEveryFormOfTheConnectionString() async throws {
+  @Test func aPoolerThatKeepsNoSessionIsRefusedForEveryFormOfTheConnectionString() async throws {
     try await withTestDatabase { database in
       try await Pooler.serving(.init(.transaction)) { pooler in
         let (host, port) = (pooler.address.host, pooler.address.port)
@@ -101,7 +103,7 @@ import Testing
     }
   }
 
-  /// The second connection does not reach the pooler of the first.
+  /// The second connection reaches another pooler than the first.
   @Test func twoPoolersBehindOneAddressAreRefused() async throws {
     try await withTestDatabase { database in
       try await Pooler.serving(.init(.transaction)) { first in
@@ -118,7 +120,7 @@ import Testing
     }
   }
 
-  @Test func aServerBehindAProxyOfTCPIsAccepted() async throws {
+  @Test func aServerBehindATCPProxyIsAccepted() async throws {
     try await withTestDatabase { database in
       try await withTemporaryDirectory { directory in
         let address = LoopbackAddress.random()
@@ -133,9 +135,9 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 20], [false, true])
-  func aPoolerThatKeepsTheSessionIsAccepted(sessionsMax: Int, takesTurns: Bool) async throws {
+  func aPoolerThatKeepsTheSessionIsAccepted(sessionsMax: Int, isRoundRobin: Bool) async throws {
     let configuration = Pooler.Configuration(
-      .session, sessionsMax: sessionsMax, takesTurns: takesTurns)
+      .session, sessionsMax: sessionsMax, isRoundRobin: isRoundRobin)
     try await withTestDatabase { database in
       try await Pooler.serving(configuration) { pooler in
         for _ in 1...3 { try await Self.connect(to: pooler.url(of: database)) }
@@ -178,7 +180,7 @@ import Testing
     }
   }
 
-  /// PgBouncer does not know `options`, unless its configuration says that it should be ignored.
+  /// PgBouncer refuses `options`, unless its setting `ignore_startup_parameters` contains it.
   @Test func aStartupParameterThatThePoolerDoesNotKnowIsExplained() async throws {
     try await withTestDatabase { database in
       try await Pooler.serving(.init(.session)) { pooler in

@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// Connections that replace a session which is lost or was idle for too long.
+/// Connections that replace a session that is lost or was idle for too long.
 @Suite(.endedIfItHangs) struct RenewalTests {
   private static func session(of connection: Connection) async throws -> Int {
     try await connection.query("SELECT pg_backend_pid()").onlyRow(as: Int.self)
@@ -17,17 +17,19 @@ import Testing
     }
   }
 
-  /// All ways to use a connection outside a transaction.
+  /// Ways to begin work on a connection.
   private static let uses: [@Sendable (Connection) async throws -> Void] = [
     { _ = try await $0.query("SELECT 1") },
     { try await $0.runScript("SELECT 1; SELECT 2") },
     { try await $0.withTransaction { _ = try await $0.query("SELECT 1") } },
     { try await $0.withEnclosingTransaction {} },
+    { try await $0.withCopyIn("COPY t FROM STDIN") { _ in } },
     { try await $0.withCopyOut("COPY (SELECT 1) TO STDOUT") { for try await _ in $0 {} } },
   ]
 
   @Test func aLostSessionIsReplacedAtTheNextStatement() async throws {
     try await withTestDatabase { database in
+      try await database.withConnection { try await $0.runScript("CREATE TABLE t (x int)") }
       let opened = Mutex(0)
       let connection = try await Connection.connect(
         database.connectionString, renewedAfter: .seconds(3600)
@@ -54,6 +56,7 @@ import Testing
 
   @Test func anIdleSessionIsReplacedBeforeTheNextStatement() async throws {
     try await withTestDatabase { database in
+      try await database.withConnection { try await $0.runScript("CREATE TABLE t (x int)") }
       let connection = try await Connection.connect(
         database.connectionString, renewedAfter: .zero)
       for use in Self.uses {
@@ -102,7 +105,7 @@ import Testing
     }
   }
 
-  @Test func cancellingAndSeveringWorkInTheNewSession() async throws {
+  @Test func cancellingAndAbortingWorkInTheNewSession() async throws {
     try await withTestDatabase { database in
       let connection = try await Connection.connect(
         database.connectionString, renewedAfter: .zero)
@@ -115,7 +118,7 @@ import Testing
       }) == 0 { await Task.yield() }
       statement.cancel()
       await #expect(throws: CancellationError.self) { try await statement.value }
-      connection.sever()
+      connection.abort()
       await #expect(throws: PostgreSQLError.self) { try await connection.execute("SELECT 1") }
     }
   }

@@ -39,7 +39,7 @@ import Testing
     }
   }
 
-  @Test func nullDiffersFromAnEmptyText() async throws {
+  @Test func nullDiffersFromAnEmptyStringAndFromEmptyBytes() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { connection in
         let row = try await connection.query("SELECT NULL::text, ''::text, ''::bytea, NULL::bytea")
@@ -49,12 +49,12 @@ import Testing
     }
   }
 
-  @Test func aValueOfAnotherTypeNamesItsColumnAndRow() async throws {
+  @Test func theErrorNamesTheColumnAndRowOfAValueOfAnotherType() async throws {
     let text = try await Self.failure(of: "SELECT 1 AS good, 'x' AS bad") {
       try $0.onlyRow(as: Int.self, Int.self)
     }
     #expect(text?.code == .decoding)
-    #expect(text?.message == "column bad of row 1 is not a Int")
+    #expect(text?.message == "column bad of row 1 is not of type Int")
     #expect(text?.statement == "SELECT 1 AS good, 'x' AS bad")
 
     let null = try await Self.failure(
@@ -63,24 +63,24 @@ import Testing
       try $0.rows(as: Int.self)
     }
     #expect(null?.code == .decoding)
-    #expect(null?.message == "column n of row 2 is not a Int")
+    #expect(null?.message == "column n of row 2 is not of type Int")
 
     let tooLarge = try await Self.failure(of: "SELECT 9223372036854775808 AS n") {
       try $0.onlyRow(as: Int64?.self)
     }
     #expect(tooLarge?.code == .decoding)
-    #expect(tooLarge?.message.hasPrefix("column n of row 1 is not a Optional") == true)
+    #expect(tooLarge?.message.hasPrefix("column n of row 1 is not of type Optional") == true)
 
     let missing = try await Self.failure(of: "SELECT 1 AS a") {
       try $0.onlyRow(as: Int.self, Int.self)
     }
     #expect(missing?.code == .decoding)
-    #expect(missing?.message == "column #2 of row 1 is not a Int")
+    #expect(missing?.message == "column #2 of row 1 is not of type Int")
 
     let flag = try await Self.failure(of: "SELECT 'true'::text AS b") {
       try $0.onlyRow(as: Bool.self)
     }
-    #expect(flag?.message == "column b of row 1 is not a Bool")
+    #expect(flag?.message == "column b of row 1 is not of type Bool")
 
     let bytes = try await Self.failure(of: #"SELECT '\x0g'::text AS b"#) {
       try $0.onlyRow(as: [UInt8].self)

@@ -2,11 +2,13 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Tests that settings of a role, a database or a server do not affect Lethe's sessions.
+/// Tests that settings of a database, a connection string or a role do not change Lethe's sessions.
 @Suite struct SessionSettingsTests {
   struct Setting: CustomTestStringConvertible, Sendable {
     let name: String
+    /// The value that the database or the connection string sets.
     let theirs: String
+    /// The value that each of Lethe's sessions must have.
     let ours: String
 
     var testDescription: String { "\(name) = \(theirs)" }
@@ -22,7 +24,7 @@ import Testing
     Setting(name: "statement_timeout", theirs: "20s", ours: "0"),
     Setting(name: "lock_timeout", theirs: "1s", ours: "0"),
     Setting(name: "idle_session_timeout", theirs: "30s", ours: "0"),
-    Setting(name: "idle_in_transaction_session_timeout", theirs: "30s", ours: "0"),
+    Setting(name: "idle_in_transaction_session_timeout", theirs: "30s", ours: "1min"),
     Setting(name: "default_transaction_isolation", theirs: "serializable", ours: "read committed"),
     Setting(name: "default_transaction_read_only", theirs: "on", ours: "off"),
     Setting(name: "default_transaction_deferrable", theirs: "on", ours: "off"),
@@ -36,6 +38,7 @@ import Testing
     Setting(name: "row_security", theirs: "off", ours: "on"),
     Setting(name: "exit_on_error", theirs: "on", ours: "off"),
     Setting(name: "check_function_bodies", theirs: "off", ours: "on"),
+    Setting(name: "jit", theirs: "on", ours: "off"),
     Setting(name: "session_replication_role", theirs: "replica", ours: "origin"),
   ]
 
@@ -61,8 +64,9 @@ import Testing
     }
   }
 
-  /// If the role may not change the setting, `connect` throws.
-  @Test func aRoleThatChecksNoConstraintsIsRefused() async throws {
+  /// With `session_replication_role = replica`, PostgreSQL checks no foreign keys and fires no ordinary triggers. This
+  /// role has no privilege to change the setting, so `connect` throws.
+  @Test func aRoleThatCannotChangeSessionReplicationRoleIsRefused() async throws {
     try await withTestDatabase { database in
       let role = "\(database.name)_role"
       try await database.withConnection {

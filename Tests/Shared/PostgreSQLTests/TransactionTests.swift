@@ -98,8 +98,8 @@ import Testing
     }
   }
 
-  /// A transaction may begin just when another transaction fails at COMMIT. The new transaction must not be
-  /// rolled back with the failed transaction.
+  /// A transaction can begin just after another transaction on the connection has failed at COMMIT. The rollback of the
+  /// failed transaction must not roll back the new one.
   @Test func aFailedCommitDoesNotRollBackTheNextTransaction() async throws {
     try await Self.withTable { connection, _ throws in
       let committed = try await withThrowingTaskGroup(of: [Int].self) { group in
@@ -156,7 +156,7 @@ import Testing
     }
   }
 
-  @Test func aHandleIsInvalidAfterItsTransaction() async throws {
+  @Test func aFinishedTransactionCannotBeUsed() async throws {
     try await Self.withTable { connection, _ throws in
       let old = try await connection.withTransaction { $0 }
       func expectBusy() async {
@@ -185,7 +185,7 @@ import Testing
     (Connection.Isolation.readCommitted, false, "read committed", "off"),
     (.repeatableRead, true, "repeatable read", "on"), (.serializable, false, "serializable", "off"),
   ])
-  func theIsolationLevelIsSet(
+  func theIsolationLevelAndTheAccessModeAreSet(
     level: Connection.Isolation, readOnly: Bool, name: String, flag: String
   ) async throws {
     try await Self.withTable { connection, _ throws in
@@ -227,6 +227,33 @@ import Testing
         }
       }
       #expect(try await Self.count(connection) == 0)
+    }
+  }
+
+  /// Only other refusals of changes are taken for those of a standby.
+  @Test func aChangeInAReadOnlyTransactionIsRefusedAndKeepsTheSession() async throws {
+    try await withTestDatabase { database in
+      let connection = try await Connection.connect(
+        database.connectionString, renewedAfter: .seconds(3600))
+      try await connection.execute("CREATE TABLE t (a integer)")
+      let error = await #expect(throws: PostgreSQLError.self) {
+        try await connection.withTransaction(readOnly: true) {
+          try await $0.execute("INSERT INTO t VALUES (1)")
+        }
+      }
+      #expect(error?.state == .readOnlyTransaction)
+      #expect(error?.isOnStandby == false && error?.isTemporary == false)
+      try await connection.execute("INSERT INTO t VALUES (1)")
+      #expect(await connection.sessions == 1)
+      // A session with another setting stands for one of a standby.
+      try await connection.execute("SET default_transaction_read_only = on")
+      let refused = await #expect(throws: PostgreSQLError.self) {
+        try await connection.execute("INSERT INTO t VALUES (1)")
+      }
+      #expect(refused?.isOnStandby == true && refused?.isLossOfSession == true)
+      try await connection.execute("INSERT INTO t VALUES (1)")
+      #expect(await connection.sessions == 2)
+      await connection.close()
     }
   }
 }

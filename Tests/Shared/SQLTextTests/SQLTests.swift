@@ -51,7 +51,7 @@ import Testing
     #expect(("a = \(1)" as SQL + " OR b = \(2)").description == "a = $1 OR b = $2")
   }
 
-  /// The values may be secret.
+  /// A description has placeholders and no values, because values can be secret.
   @Test func noDescriptionHasAValue() {
     let sql: SQL = "SELECT \("hunter2")::text"
     var dumped = ""

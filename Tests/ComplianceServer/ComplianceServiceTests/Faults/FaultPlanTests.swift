@@ -15,7 +15,7 @@ import Testing
           - {at: [create, get], rate: 0.25, answer: {status: 500, body: html}}
           - {at: create, call: 2, lose_response: true}
           - {at: download, every: 3, times: 5, cut: during}
-          - {name: unlucky jobs, fail: out of luck, call: [1, 4]}
+          - {name: failed jobs, fail: internal error, call: [1, 4]}
           - {at: list, latency: 250ms}
           - {at: list, answer: {status: 429, reset: 2min}}
           - {at: upload, answer: {status: 307, text: moved, headers: {Location: "https://x.example/", Via: [a, b]}}}
@@ -27,17 +27,20 @@ import Testing
     #expect(plan.seed == 7)
     #expect(
       plan.faults.map { "\($0.name): \($0)" } == [
-        "1 answer: answer 500 (html) at create, get; 25.0 % of the calls",
+        "1 answer: respond with 500 (html) at create, get; 25.0 % of the calls",
         "2 lose_response: lose the response at create; call 2",
-        "3 cut: cut during the response at download; each call whose number is a multiple of 3; at most 5 times",
-        "unlucky jobs: fail with \"out of luck\" at processing; call 1, 4",
+        """
+        3 cut: close the connection during the response at download; each call whose number is a multiple of 3; at most \
+        5 times
+        """,
+        "failed jobs: fail with \"internal error\" at processing; call 1, 4",
         "5 latency: delay the response by 0.25 seconds at list; every call",
-        "6 answer: answer 429 (json) at list; every call",
-        "7 answer: answer 307 (text), headers Location, Via at upload; every call",
+        "6 answer: respond with 429 (json) at list; every call",
+        "7 answer: respond with 307 (text), headers Location, Via at upload; every call",
         "8 rewrite: rewrite the response: 206, names in upper case, gzip, close at download; every call",
         "9 rewrite: rewrite the response: headers Date, jobs at list; every call",
         "10 store: store 50.0 % of the upload at upload; every call",
-        "11 answer: answer 204 (empty) at get; every call",
+        "11 answer: respond with 204 (empty) at get; every call",
       ])
   }
 
@@ -72,7 +75,7 @@ import Testing
     ("{at: get, answer: {status: 200, members: {a: 1}}}", 3, "unknown key faults[0].answer"),
     ("{store: 1}", 3, "store"),
     ("{at: download, store: 0.5}", 3, "always at upload"),
-    ("{at: get, answer: {status: 500, body: xml}}", 3, "json, html, empty"),
+    ("{at: get, answer: {status: 500, body: xml}}", 3, "json, html or empty"),
     ("{at: get, answer: {status: 500, reset: 1s}}", 3, "429"),
     ("{at: get, cut: sometimes}", 3, "before, during, after"),
     ("{at: get, lose_response: false}", 3, "lose_response"),
@@ -89,10 +92,10 @@ import Testing
     ("{corrupt: 1, colour: red}", 3, "colour"),
     ("{name: x, corrupt: 1}\n  - {name: x, corrupt: 1}", 4, "is used twice"),
   ])
-  func aPlanWithAMistakeIsRefused(fault: String, line: Int, words: String) throws {
+  func aPlanWithAMistakeIsRefused(fault: String, line: Int, part: String) throws {
     let error = try #require(throws: DefinitionError.self) { try Self.plan(fault) }
     #expect("\(error)".hasPrefix("plan.yaml:\(line): "), "\(error)")
-    #expect("\(error)".contains(words), "\(error)")
+    #expect("\(error)".contains(part), "\(error)")
   }
 
   @Test func allMistakesAreReported() throws {
@@ -111,9 +114,9 @@ import Testing
     }
     #expect(
       error.all.map { "\($0.line ?? 0) \($0.message)" } == [
-        "2 seed is not a whole number", "4 faults[0]: latency is soon",
-        "4 faults[0]: at names nowhere", "5 faults[1]: rate is not a fraction",
-        "5 faults[1]: cut is sometimes", "7 faults[3] is not a mapping",
+        "2 seed is not a whole number", "4 faults[0]: latency is \"soon\"",
+        "4 faults[0]: at contains \"nowhere\"", "5 faults[1]: rate is not a fraction",
+        "5 faults[1]: cut is \"sometimes\"", "7 faults[3] is not a mapping",
         "8 unknown key faults[4].latensy", "8 faults[4]: times is 0",
       ])
   }

@@ -46,23 +46,23 @@ import Testing
   func anErrorIsInjected(status: Int, body: String) async throws {
     try await Self.run(["{at: create, call: 1, answer: {status: \(status), body: \(body)}}"]) {
       service in
-      let answer = try await service.post(#"{"type":"tweets"}"#)
-      #expect(answer.status == status)
-      let type = answer.headers.first(name: "content-type")
+      let response = try await service.post(#"{"type":"tweets"}"#)
+      #expect(response.status == status)
+      let type = response.headers.first(name: "content-type")
       switch body {
       case "json":
         #expect(type == "application/problem+json")
-        let problem = try answer.decoded(WireProblem.self)
+        let problem = try response.decoded(WireProblem.self)
         #expect(problem.status == status)
         #expect(!problem.title.isEmpty && !problem.detail.isEmpty)
       case "html":
         #expect(type == "text/html")
-        #expect(answer.text.hasPrefix("<!DOCTYPE html>"))
-      default: #expect(answer.body.isEmpty)
+        #expect(response.text.hasPrefix("<!DOCTYPE html>"))
+      default: #expect(response.body.isEmpty)
       }
       if status == 429 {
-        #expect(answer.headers.first(name: "x-rate-limit-remaining") == "0")
-        let reset = answer.headers.first(name: "x-rate-limit-reset").flatMap { Int($0) }
+        #expect(response.headers.first(name: "x-rate-limit-remaining") == "0")
+        let reset = response.headers.first(name: "x-rate-limit-reset").flatMap { Int($0) }
         #expect(try #require(reset) > Int(Date.now.timeIntervalSince1970))
       }
       // The request was not processed.
@@ -100,10 +100,10 @@ import Testing
         GET \(LocalService.jobsPath)/\(job.id) HTTP/1.1\r\nHost: x\r
         Authorization: Bearer \(LocalService.token)\r\n\r\n
         """)
-      let answer = await connection.readToEnd()
-      let parts = answer.components(separatedBy: "\r\n\r\n")
-      let length = answer.firstMatch(of: /(?i)content-length: (\d+)/).flatMap { Int($0.1) }
-      #expect(answer.hasPrefix("HTTP/1.1 200 "), "\(answer)")
+      let response = await connection.readToEnd()
+      let parts = response.components(separatedBy: "\r\n\r\n")
+      let length = response.firstMatch(of: /(?i)content-length: (\d+)/).flatMap { Int($0.1) }
+      #expect(response.hasPrefix("HTTP/1.1 200 "), "\(response)")
       #expect(parts.last?.utf8.count == length.map { $0 / 2 })
       #expect(try await service.job(job.id) == job)
     }
@@ -118,9 +118,9 @@ import Testing
         GET \(LocalService.jobsPath)/\(job.id) HTTP/1.1\r\nHost: x\r
         Authorization: Bearer \(LocalService.token)\r\n\r\n
         """)
-      let answer = await connection.readToEnd()
-      #expect(answer.hasSuffix("}}"))
-      #expect(!answer.lowercased().contains("connection: close"))
+      let response = await connection.readToEnd()
+      #expect(response.hasSuffix("}}"))
+      #expect(!response.lowercased().contains("connection: close"))
       #expect(try await service.job(job.id) == job)
     }
   }
@@ -199,10 +199,10 @@ import Testing
   // MARK: Jobs
 
   @Test func aJobFailsOrTakesLonger() async throws {
-    try await Self.run(["{fail: out of luck, call: 1}", "{slow: 200ms, call: 2}"]) { service in
+    try await Self.run(["{fail: internal error, call: 1}", "{slow: 200ms, call: 2}"]) { service in
       let failed = try await service.uploaded("tweets", "1\n")
       #expect(failed.status == "failed")
-      #expect(failed.error == "out of luck")
+      #expect(failed.error == "internal error")
       let began = ContinuousClock.now
       #expect(try await service.uploaded("tweets", "1\n").status == "complete")
       #expect(ContinuousClock.now - began >= .milliseconds(200))
@@ -215,7 +215,7 @@ import Testing
     try await Self.run(["{expire: true, call: 1}"]) { service in
       let job = try await service.create()
       #expect(try await service.put("1\n", to: job.upload_url).problem().status == 403)
-      // Its slot is free.
+      // The expired job does not prevent a new job of the same type.
       let next = try await service.create()
       #expect(try await service.job(job.id).status == "expired")
       #expect(try await service.put("1\n", to: next.upload_url).status == 200)
@@ -279,7 +279,7 @@ import Testing
     }
   }
 
-  @Test func withoutAPlanTheRecordIsEmpty() async throws {
+  @Test func withoutAPlanNoFaultsAreListed() async throws {
     try await LocalService.run { service in
       let record = try await service.get("/admin/faults")
       #expect(record.text == #"{"faults":[],"served":[]}"#)
@@ -295,14 +295,15 @@ import Testing
       try await service.gate.reached { $0 == .processed(jobID: job.id) }
       var request = HTTPClientRequest(url: job.download_url)
       request.headers = ["authorization": "Bearer \(LocalService.token)", "connection": "close"]
-      let answer = try await service.send(request)
-      #expect(answer.body.count { $0 == UInt8(ascii: "\n") } == 100_000)
+      let response = try await service.send(request)
+      #expect(response.body.count { $0 == UInt8(ascii: "\n") } == 100_000)
     }
   }
 }
 
 extension LocalService {
-  /// The faults that `/admin/faults` lists, such as `1 cut at create 3`, or `… of 17` with a job's ID.
+  /// Returns the served faults that `/admin/faults` lists. `1 cut at create 3` is the fault `1 cut` in the third call
+  /// of create. If the fault belongs to a job, ` of ` and the job's ID follow.
   func faultsServed() async throws -> [String] {
     let served = try #require(try await get("/admin/faults").object["served"] as? [[String: Any]])
     return served.map { fault in

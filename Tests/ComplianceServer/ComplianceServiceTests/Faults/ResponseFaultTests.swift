@@ -5,7 +5,7 @@ import NIOHTTP1
 import TestSupport
 import Testing
 
-/// Responses that a fault plan writes or changes, as the bytes that a client receives.
+/// Responses that a fault plan sends or changes, as the bytes that a client receives.
 @Suite(.endedIfItHangs) struct ResponseFaultTests {
   private static func run(
     _ faults: String..., profile: WireProfile = .native,
@@ -39,7 +39,8 @@ import Testing
     }
   }
 
-  /// - Parameter isLast: whether to send `Connection: close`. If it is false, the service must close the connection.
+  /// - Parameter isLast: whether to send `Connection: close`. If it is false, the service must close the connection by
+  ///   itself, because the test reads until the end.
   private static func raw(
     _ service: LocalService, _ method: String, _ url: String, body: String? = nil,
     isLast: Bool = true
@@ -54,14 +55,14 @@ import Testing
     return Raw(await connection.readToEnd())
   }
 
-  /// A plan can answer any call with any status, headers and body. The request itself is not processed.
+  /// A plan can respond to any call with any status, headers and body. The request itself is not processed.
   @Test(arguments: [WireProfile.native, .gcs])
   func aPlanCanSendAnyResponseToAnyCall(profile: WireProfile) async throws {
     let statuses = [200, 201, 204, 206, 301, 304, 307, 308, 400, 418, 451, 507, 599]
     let places = "[create, list, get, cancel, upload, download, session]"
     let rules = statuses.enumerated().map { index, status in
       let text = [204, 304].contains(status) ? "" : #", text: "a\r\nb \#(status)""#
-      // The test itself makes the first two calls.
+      // Each fault counts the calls of all endpoints together. Call 1 is the request that creates the job.
       let calls = (0..<6).map { "\(2 + index + $0 * statuses.count)" }.joined(separator: ", ")
       return """
           - {at: \(places), call: [\(calls)], answer: {status: \(status), \
@@ -83,12 +84,12 @@ import Testing
       ]
       for (method, url) in calls {
         for status in statuses {
-          let answer = try await Self.raw(
+          let response = try await Self.raw(
             service, method, url, body: ["POST", "PUT"].contains(method) ? "{}" : nil)
-          #expect(answer.status.hasPrefix("HTTP/1.1 \(status)"), "\(method) \(answer)")
-          #expect(answer.values("Location") == ["https://other.example/\(status)"], "\(answer)")
-          #expect(answer.values("X-Odd") == ["one", "two"])
-          #expect(answer.body == ([204, 304].contains(status) ? "" : "a\r\nb \(status)"))
+          #expect(response.status.hasPrefix("HTTP/1.1 \(status)"), "\(method) \(response)")
+          #expect(response.values("Location") == ["https://other.example/\(status)"], "\(response)")
+          #expect(response.values("X-Odd") == ["one", "two"])
+          #expect(response.body == ([204, 304].contains(status) ? "" : "a\r\nb \(status)"))
         }
       }
       #expect(try await service.job(job.id) == job)
@@ -127,7 +128,7 @@ import Testing
     }
   }
 
-  /// Parses the date with the C library, not with the code that wrote it.
+  /// Parses the date without the service's code.
   private static func epochSeconds(ofDate text: String) -> Double? {
     let pattern =
       /(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT/
@@ -144,7 +145,7 @@ import Testing
     return Double(timegm(&time))
   }
 
-  /// The middleware writes the service's own error responses. Their headers are changed, too.
+  /// A fault also changes the headers of the service's own error responses, which its middleware writes.
   @Test(arguments: [WireProfile.native, .gcs])
   func theHeadersOfAnErrorResponseAreRewritten(profile: WireProfile) async throws {
     try await Self.run(
@@ -207,10 +208,10 @@ import Testing
         "-c",
         """
         import sys, urllib.request, zlib
-        answer = urllib.request.urlopen(urllib.request.Request(
+        response = urllib.request.urlopen(urllib.request.Request(
             sys.argv[1], headers={"Authorization": "Bearer " + sys.argv[2]}))
-        assert answer.headers.get_all("Content-Encoding") == [sys.argv[3]]
-        sys.stdout.write(zlib.decompress(answer.read(), int(sys.argv[4])).decode())
+        assert response.headers.get_all("Content-Encoding") == [sys.argv[3]]
+        sys.stdout.write(zlib.decompress(response.read(), int(sys.argv[4])).decode())
         """, service.baseURL + path, LocalService.token, coding.replacing("raw_", with: ""), bits,
       ])
       #expect(text == (try await service.get(path).text))
@@ -264,10 +265,10 @@ import Testing
         url = try #require(try await service.begin(job).headers.first(name: "location"))
       }
       let text = "11\n12\n13\n14\n"
-      let answer = try await service.put(
+      let response = try await service.put(
         text, to: url, token: way == .native ? LocalService.token : nil)
-      #expect(answer.status == 200, "\(answer.text)")
-      let storedLength = answer.headers.first(name: "x-goog-stored-content-length")
+      #expect(response.status == 200, "\(response.text)")
+      let storedLength = response.headers.first(name: "x-goog-stored-content-length")
       #expect(storedLength == (way == .native ? nil : "6"))
       try await service.gate.reached { $0 == .processed(jobID: job.id) }
       let result = try await service.send(

@@ -7,7 +7,7 @@ import Testing
 
 @Suite(.endedIfItHangs) struct AccessTests {
   @Test(arguments: [nil, "", "third-app", "first-apq", "first-app2", "FIRST-APP"])
-  func unknownTokensAreRefused(_ token: String?) async throws {
+  func missingAndUnknownTokensAreRefused(_ token: String?) async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       let id = job.id
@@ -17,11 +17,11 @@ import Testing
         (.PUT, job.upload_url), (.GET, job.download_url),
       ]
       for (method, url) in requests {
-        let answer = try await service.send(method, url, token: token)
-        let problem = try answer.problem()
+        let response = try await service.send(method, url, token: token)
+        let problem = try response.problem()
         #expect(problem.status == 401, "\(method) \(url)")
-        #expect(answer.headers.first(name: "www-authenticate") == "Bearer")
-        if let token, !token.isEmpty { #expect(!answer.text.contains(token)) }
+        #expect(response.headers.first(name: "www-authenticate") == "Bearer")
+        if let token, !token.isEmpty { #expect(!response.text.contains(token)) }
       }
       #expect(try await service.job(id).status == "created")
     }
@@ -110,19 +110,19 @@ import Testing
     }
   }
 
-  @Test func aRefusedMethodGetsTheAllowedMethods() async throws {
+  @Test func theResponseToAWrongMethodNamesTheAllowedMethods() async throws {
     try await LocalService.run { service in
-      let answer = try await service.send(.PATCH, "/2/compliance/jobs/1")
-      #expect(try answer.problem().status == 405)
-      #expect(answer.headers.first(name: "allow") == "GET, DELETE")
+      let response = try await service.send(.PATCH, "/2/compliance/jobs/1")
+      #expect(try response.problem().status == 405)
+      #expect(response.headers.first(name: "allow") == "GET, DELETE")
     }
   }
 
   @Test func aRefusedHEADRequestGetsNoBody() async throws {
     try await LocalService.run { service in
-      let answer = try await service.send(.HEAD, "/2/compliance/jobs?type=tweets")
-      #expect(answer.status == 405)
-      #expect(answer.body.isEmpty)
+      let response = try await service.send(.HEAD, "/2/compliance/jobs?type=tweets")
+      #expect(response.status == 405)
+      #expect(response.body.isEmpty)
       #expect(try await service.get("/2/compliance/jobs?type=tweets").status == 200)
     }
   }
@@ -136,18 +136,19 @@ import Testing
         let port = try #require(URLComponents(string: url)?.port)
         let addresses = try Self.listeningAddresses(port)
         #expect(!addresses.isEmpty)
-        // Little-endian: 127 is the last byte.
+        // The kernel writes the bytes of an IPv4 address in reverse order, so 127 comes last.
         #expect(addresses.allSatisfy { $0.count == 8 && $0.hasSuffix("7F") }, "\(addresses)")
       }
     }
-    // The help is wrapped at any space.
+    // Any space of the help can be a line break.
     let help = try await Program.run("compliance-server", ["serve", "--help"]).stdout
       .split(whereSeparator: \.isWhitespace).joined(separator: " ")
     #expect(
       help.contains("(default: 127.0.0.1:8080)") && help.contains("(default: 127.0.0.2:8081)"))
   }
 
-  /// The addresses in the kernel's hexadecimal format; IPv6 addresses are longer.
+  /// Returns the addresses on which a process listens on the port, in the kernel's hexadecimal format. An IPv6 address
+  /// has more digits than an IPv4 address.
   private static func listeningAddresses(_ port: Int) throws -> [Substring] {
     try ["/proc/net/tcp", "/proc/net/tcp6"].flatMap { file in
       try String(contentsOfFile: file, encoding: .utf8).split(separator: "\n").dropFirst()

@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The limits on what a client may do with a connection.
+/// The service's limits on a client's request headers, its speed, its body and its connections.
 @Suite(.endedIfItHangs) struct ClientConnectionTests {
   private static func run(
     _ configure: @escaping @Sendable (inout ComplianceServer.ConnectionLimits) -> Void = { _ in },
@@ -12,9 +12,9 @@ import Testing
     try await LocalService.run({ configure(&$0.connections) }, body)
   }
 
-  /// The problem in a response on a raw connection.
-  private static func problem(_ answer: String) throws -> WireProblem {
-    let body = try #require(answer.split(separator: "\r\n\r\n").last)
+  /// Decodes the problem document in the text of a response.
+  private static func problem(_ response: String) throws -> WireProblem {
+    let body = try #require(response.split(separator: "\r\n\r\n").last)
     return try JSONDecoder().decode(WireProblem.self, from: Data(body.utf8))
   }
 
@@ -22,18 +22,18 @@ import Testing
 
   // MARK: Headers
 
-  /// The number of headers, and the bytes of each.
+  /// The number of headers, and the number of bytes in the value of each header.
   @Test(arguments: [(1, 40_000), (200, 5)])
-  func aRequestWithLargeHeadersIsRefused(fields: Int, bytes: Int) async throws {
+  func aRequestWithTooLongOrTooManyHeadersIsRefused(fields: Int, bytes: Int) async throws {
     try await Self.run { service in
       let field = "X-Long: \(String(repeating: "x", count: bytes))\r\n"
       let headers = String(repeating: field, count: fields)
       let connection = try RawConnection(to: service.baseURL)
       try connection.send("GET /healthz HTTP/1.1\r\n\(Self.host)\(headers)\r\n")
-      let answer = await connection.readToEnd()
-      #expect(answer.hasPrefix("HTTP/1.1 431 "), "\(answer)")
-      #expect(answer.contains("connection: close\r\n"))
-      #expect(try Self.problem(answer).kind == "header-fields-too-large")
+      let response = await connection.readToEnd()
+      #expect(response.hasPrefix("HTTP/1.1 431 "), "\(response)")
+      #expect(response.contains("connection: close\r\n"))
+      #expect(try Self.problem(response).kind == "header-fields-too-large")
     }
   }
 
@@ -41,8 +41,9 @@ import Testing
     try await Self.run { service in
       let connection = try RawConnection(to: service.baseURL)
       try connection.send("GET /\(String(repeating: "x", count: 200_000)) HTTP/1.1\r\n\r\n")
-      let answer = await connection.readToEnd()
-      #expect(answer.hasPrefix("HTTP/1.1 431 ") || answer.hasPrefix("HTTP/1.1 400 "), "\(answer)")
+      let response = await connection.readToEnd()
+      #expect(
+        response.hasPrefix("HTTP/1.1 431 ") || response.hasPrefix("HTTP/1.1 400 "), "\(response)")
     }
   }
 
@@ -51,9 +52,9 @@ import Testing
     try await Self.run { service in
       let connection = try RawConnection(to: service.baseURL)
       try connection.send(bytes)
-      let answer = await connection.readToEnd()
-      #expect(answer.hasPrefix("HTTP/1.1 400 "), "\(answer)")
-      #expect(try Self.problem(answer).kind == "invalid-request")
+      let response = await connection.readToEnd()
+      #expect(response.hasPrefix("HTTP/1.1 400 "), "\(response)")
+      #expect(try Self.problem(response).kind == "invalid-request")
     }
   }
 
@@ -61,9 +62,9 @@ import Testing
     try await Self.run({ $0.headTime = .milliseconds(100) }) { service in
       let connection = try RawConnection(to: service.baseURL)
       try connection.send("GET /healthz HTTP/1.1\r\nHost:")
-      let answer = await connection.readToEnd()
-      #expect(answer.hasPrefix("HTTP/1.1 408 "), "\(answer)")
-      #expect(try Self.problem(answer).kind == "request-timeout")
+      let response = await connection.readToEnd()
+      #expect(response.hasPrefix("HTTP/1.1 408 "), "\(response)")
+      #expect(try Self.problem(response).kind == "request-timeout")
     }
   }
 
@@ -71,8 +72,8 @@ import Testing
     try await Self.run({ $0.idleTime = .milliseconds(100) }) { service in
       let connection = try RawConnection(to: service.baseURL)
       try connection.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-      let answer = await connection.readToEnd()
-      #expect(answer.hasPrefix("HTTP/1.1 200 ") && answer.hasSuffix("\"status\":\"ok\"}"))
+      let response = await connection.readToEnd()
+      #expect(response.hasPrefix("HTTP/1.1 200 ") && response.hasSuffix("\"status\":\"ok\"}"))
     }
   }
 
@@ -87,10 +88,10 @@ import Testing
       let connection = try RawConnection(to: job.upload_url)
       try connection.send(
         "PUT \(connection.target) HTTP/1.1\r\n\(Self.host)Content-Length: 2000\r\n\r\n123\n")
-      let answer = await connection.readToEnd()
-      #expect(answer.hasPrefix("HTTP/1.1 408 "), "\(answer)")
-      #expect(try Self.problem(answer).kind == "request-timeout")
-      #expect(answer.contains("api-version:"))
+      let response = await connection.readToEnd()
+      #expect(response.hasPrefix("HTTP/1.1 408 "), "\(response)")
+      #expect(try Self.problem(response).kind == "request-timeout")
+      #expect(response.contains("api-version:"))
       // The job still waits for its upload.
       #expect(try await service.put("123\n", to: job.upload_url).status == 200)
     }
@@ -104,19 +105,19 @@ import Testing
         try connection.send(
           "PUT \(connection.target) HTTP/1.1\r\n\(Self.host)Content-Length: 200000000\r\n\r\n")
         for _ in 1...20 { try? connection.send([UInt8](repeating: 0x31, count: 65_536)) }
-        let answer = await connection.read(until: "payload-too-large\"}")
-        #expect(answer.hasPrefix("HTTP/1.1 413 "), "\(answer)")
+        let response = await connection.read(until: "payload-too-large\"}")
+        #expect(response.hasPrefix("HTTP/1.1 413 "), "\(response)")
       }
     }
   }
 
-  @Test func aRefusedUploadIsNotReadWithoutLimit() async throws {
+  @Test func aRefusedUploadIsReadOnlyUpToALimit() async throws {
     try await Self.run({ $0.restBytesMax = 1_000_000 }) { service in
       let job = try await service.create()
       let connection = try RawConnection(to: job.upload_url)
       try connection.send(
         "PUT \(connection.target) HTTP/1.1\r\n\(Self.host)Content-Length: 200000000\r\n\r\n")
-      // The loop ends with an error when the server closes the connection.
+      // When the server closes the connection, sending fails, and the loop ends.
       while (try? connection.send([UInt8](repeating: 0x31, count: 65_536))) != nil {}
     }
   }
@@ -133,9 +134,9 @@ import Testing
 
       let refused = try RawConnection(to: job.upload_url)
       try refused.send("\(head)Content-Length: 4\r\n\r\n")
-      let answer = await refused.readToEnd()
-      #expect(answer.hasPrefix("HTTP/1.1 409 "), "\(answer)")
-      #expect(answer.contains("connection: close\r\n"))
+      let response = await refused.readToEnd()
+      #expect(response.hasPrefix("HTTP/1.1 409 "), "\(response)")
+      #expect(response.contains("connection: close\r\n"))
     }
   }
 

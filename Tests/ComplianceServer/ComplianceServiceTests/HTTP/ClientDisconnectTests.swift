@@ -11,8 +11,8 @@ import Testing
     let status: Int
   }
 
-  /// Runs a service, and compares its access log with its metrics.
-  /// - Returns: the statuses of the requests except GETs.
+  /// Runs a service, and expects the same numbers of requests in its access log and in its metrics.
+  /// - Returns: the statuses of all requests except GET requests.
   private static func statuses(
     _ profile: WireProfile, _ body: (LocalService) async throws -> Void
   ) async throws -> [Int] {
@@ -22,7 +22,7 @@ import Testing
       $0.accessLog = log.add
     }) { service in
       try await body(service)
-      // 1 is the request for the metrics itself.
+      // The request for the metrics counts itself.
       while try await service.gauge("compliance_requests_under_way") != 1 {}
       let page = try await service.get("/metrics").text
       let lines = try log.all.map { try JSONDecoder().decode(Line.self, from: Data($0.utf8)) }
@@ -102,7 +102,7 @@ import Testing
       if isReset { connection.reset() } else { connection.close() }
     }
     let status = try #require(statuses.last)
-    // The received bytes of a part are kept, and the response is 308.
+    // The service keeps the received bytes of a part, and responds with 308.
     #expect((400..<500).contains(status) || body == .part && status == 308, "\(statuses)")
     #expect(statuses.dropLast().allSatisfy { $0 < 300 }, "\(statuses)")
   }

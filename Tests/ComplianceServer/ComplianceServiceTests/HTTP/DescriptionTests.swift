@@ -10,11 +10,11 @@ import Testing
   private typealias Object = [String: Any]
 
   private static func document(_ service: LocalService) async throws -> Object {
-    let answer = try await service.get("/2/openapi.json", token: nil)
-    #expect(answer.status == 200)
-    #expect(answer.headers.first(name: "content-type") == "application/json; charset=utf-8")
-    #expect((answer.object["openapi"] as? String)?.hasPrefix("3.1.") == true)
-    return answer.object
+    let response = try await service.get("/2/openapi.json", token: nil)
+    #expect(response.status == 200)
+    #expect(response.headers.first(name: "content-type") == "application/json; charset=utf-8")
+    #expect((response.object["openapi"] as? String)?.hasPrefix("3.1.") == true)
+    return response.object
   }
 
   private static func operations(_ document: Object) throws -> [(HTTPMethod, String, Object)] {

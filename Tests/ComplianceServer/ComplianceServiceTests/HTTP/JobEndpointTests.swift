@@ -5,11 +5,11 @@ import TestSupport
 import Testing
 
 @Suite(.endedIfItHangs) struct JobEndpointTests {
-  @Test func aCreatedJobHasTheFormOfTheAPI() async throws {
+  @Test func aCreatedJobHasTheFormatOfTheAPI() async throws {
     try await LocalService.run { service in
-      let answer = try await service.post(#"{"type":"tweets","name":"nightly é"}"#)
-      let job = try answer.job()
-      #expect(answer.headers.first(name: "content-type")?.hasPrefix("application/json") == true)
+      let response = try await service.post(#"{"type":"tweets","name":"nightly é"}"#)
+      let job = try response.job()
+      #expect(response.headers.first(name: "content-type")?.hasPrefix("application/json") == true)
       #expect(job.type == "tweets")
       #expect(job.status == "created")
       #expect(job.name == "nightly é")
@@ -71,12 +71,12 @@ import Testing
   ])
   func anInvalidCreateRequestIsRefused(_ json: String, naming parameter: String) async throws {
     try await LocalService.run { service in
-      let answer = try await service.post(json)
-      let problem = try answer.problem()
+      let response = try await service.post(json)
+      let problem = try response.problem()
       #expect(problem.status == 400)
       #expect(problem.kind == "invalid-request")
       #expect(problem.parameter == parameter)
-      let errors = try #require(answer.object["errors"] as? [[String: Any]])
+      let errors = try #require(response.object["errors"] as? [[String: Any]])
       let parameters = try #require(errors.first?["parameters"] as? [String: Any])
       #expect(Array(parameters.keys) == [parameter])
       #expect(try await service.get("/2/compliance/jobs?type=tweets").object["data"] == nil)
@@ -87,9 +87,9 @@ import Testing
     _ profile: WireProfile
   ) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
-      let answer = try await service.post(#"{"type":"tweets","resumable":false}"#)
-      #expect(try answer.job().status == "created")
-      let job = try #require(answer.object["data"] as? [String: Any])
+      let response = try await service.post(#"{"type":"tweets","resumable":false}"#)
+      #expect(try response.job().status == "created")
+      let job = try #require(response.object["data"] as? [String: Any])
       #expect(job["resumable"] as? Bool == false)
     }
   }
@@ -162,8 +162,8 @@ import Testing
   @Test func onlyTheRequestedFieldsAreReturned() async throws {
     try await LocalService.run { service in
       let query = "?compliance_job.fields=id,status"
-      func members(_ answer: Answer) throws -> [String] {
-        let data = answer.object["data"] as? [String: Any] ?? [:]
+      func members(_ response: ServiceResponse) throws -> [String] {
+        let data = response.object["data"] as? [String: Any] ?? [:]
         return data.keys.sorted()
       }
       let created = try await service.post(#"{"type":"tweets","name":"n"}"#, query: query)
@@ -199,12 +199,12 @@ import Testing
   @Test func anAppHasAtMostOneActiveJobOfAType() async throws {
     try await LocalService.run { service in
       let job = try await service.create()
-      let answer = try await service.post(#"{"type":"tweets"}"#)
-      let problem = try answer.problem()
+      let response = try await service.post(#"{"type":"tweets"}"#)
+      let problem = try response.problem()
       #expect(problem.status == 409)
       #expect(problem.kind == "conflict")
-      #expect(answer.object.keys.sorted() == ["detail", "status", "title", "type"])
-      #expect(answer.object["title"] as? String == "Conflict")
+      #expect(response.object.keys.sorted() == ["detail", "status", "title", "type"])
+      #expect(response.object["title"] as? String == "Conflict")
 
       _ = try await service.create("users")
       _ = try await service.create("tweets", token: LocalService.otherToken)
@@ -216,7 +216,7 @@ import Testing
 
   @Test func simultaneousRequestsCreateOnlyOneJob() async throws {
     try await LocalService.run { service in
-      // The client sends this many at the same time.
+      // The HTTP client sends this many requests at the same time.
       let requests = 8
       service.gate.hold { $0 == .createReceived(type: "tweets") }
       let statuses = try await withThrowingTaskGroup(of: Int.self) { group in
@@ -241,7 +241,7 @@ import Testing
     }
   }
 
-  @Test func anUnusedJobExpiresAndFreesItsSlot() async throws {
+  @Test func anUnusedJobExpiresAndAllowsANewJob() async throws {
     try await LocalService.run {
       $0.uploadLifetime = .zero
     } _: { service in

@@ -12,7 +12,7 @@ import Testing
     ("https://[2001:DB8::1]:443/Blobs/v1/", "https://[2001:db8::1]/Blobs/v1"),
     ("https://storage.example:8443/~a/b_c.d-e", "https://storage.example:8443/~a/b_c.d-e"),
   ])
-  func aPublicURLGetsTheFormThatClientsSend(_ written: String, _ text: String) throws {
+  func aPublicURLIsNormalizedAsClientsSendIt(_ written: String, _ text: String) throws {
     #expect(try PublicURL(written).text == text)
   }
 

@@ -13,11 +13,11 @@ import Testing
       let path = "\(LocalService.jobsPath)?type=tweets"
       var resets: Set<String> = []
       for remaining in ["2", "1", "0"] {
-        let answer = try await service.get(path)
-        #expect(answer.status == 200)
-        #expect(answer.headers.first(name: "x-rate-limit-limit") == "3")
-        #expect(answer.headers.first(name: "x-rate-limit-remaining") == remaining)
-        resets.insert(try #require(answer.headers.first(name: "x-rate-limit-reset")))
+        let response = try await service.get(path)
+        #expect(response.status == 200)
+        #expect(response.headers.first(name: "x-rate-limit-limit") == "3")
+        #expect(response.headers.first(name: "x-rate-limit-remaining") == remaining)
+        resets.insert(try #require(response.headers.first(name: "x-rate-limit-reset")))
       }
       // The window began with the first request and does not move.
       #expect(resets.count == 1)
@@ -36,8 +36,9 @@ import Testing
       #expect(try await service.post("{}").status == 429)
       // An unauthenticated request has no rate limit headers.
       for _ in 1...5 {
-        let nobody = try await service.get(path, token: "nobody")
-        #expect(nobody.status == 401 && nobody.headers["x-rate-limit-limit"].isEmpty)
+        let unauthenticated = try await service.get(path, token: "nobody")
+        #expect(unauthenticated.status == 401)
+        #expect(unauthenticated.headers["x-rate-limit-limit"].isEmpty)
       }
     }
   }
@@ -46,8 +47,8 @@ import Testing
     try await LocalService.run { service in
       let path = "\(LocalService.jobsPath)?type=users"
       for _ in 1...150 {
-        let answer = try await service.get(path)
-        #expect(answer.status == 200)
+        let response = try await service.get(path)
+        #expect(response.status == 200)
       }
       #expect(try await service.get(path).status == 429)
     }
@@ -77,7 +78,7 @@ import Testing
     clock.set(seconds)
     let afterChange = quota()
     #expect(afterChange.isExceeded)
-    // The same instant on the changed wall clock.
+    // The window still ends at the same instant. The changed wall clock shows another time for it.
     #expect(afterChange.resetEpochSeconds == 1900 + seconds)
     clock.advance(499)
     #expect(quota().isExceeded)
@@ -86,9 +87,9 @@ import Testing
     #expect(quota().resetEpochSeconds == 2800 + seconds)
   }
 
-  /// A limit of two requests in 900 seconds, and a clock that starts at 1000.
+  /// A limit of two requests in 900 seconds, and a wall clock that starts 1000 seconds after the epoch.
   private struct Clock {
-    /// A mutex that a closure can share.
+    /// Contains the mutex, so that a closure can share it.
     private final class Shared: Sendable {
       let now = Mutex(RateLimits.ClockReading(sinceEpoch: .seconds(1000), running: .seconds(7)))
     }

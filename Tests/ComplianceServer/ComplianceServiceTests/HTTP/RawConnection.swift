@@ -1,6 +1,7 @@
 import Foundation
+import TestSupport
 
-/// A TCP connection on which a test sends exact bytes.
+/// A TCP connection over which a test sends exact bytes.
 final class RawConnection {
   struct Failed: Error, CustomStringConvertible {
     let description: String
@@ -17,7 +18,7 @@ final class RawConnection {
     else { throw Failed(description: "not a URL: \(url)") }
     authority = "\(host):\(port)"
     target = String(url.dropFirst("http://\(authority)".count))
-    // With CLOEXEC, processes of other tests do not keep it open.
+    // Without CLOEXEC, processes that other tests start would inherit the connection and keep it open.
     descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
@@ -61,17 +62,15 @@ final class RawConnection {
 
   private func read(until isEnough: @escaping @Sendable (String) -> Bool) async -> String {
     let descriptor = descriptor
-    return await withCheckedContinuation { done in
-      DispatchQueue.global().async {
-        var bytes: [UInt8] = []
-        var block = [UInt8](repeating: 0, count: 4096)
-        while !isEnough(String(decoding: bytes, as: UTF8.self)) {
-          let count = Foundation.read(descriptor, &block, block.count)
-          guard count > 0 else { break }
-          bytes += block[..<count]
-        }
-        done.resume(returning: String(decoding: bytes, as: UTF8.self))
+    return await blocking {
+      var bytes: [UInt8] = []
+      var block = [UInt8](repeating: 0, count: 4096)
+      while !isEnough(String(decoding: bytes, as: UTF8.self)) {
+        let count = Foundation.read(descriptor, &block, block.count)
+        guard count > 0 else { break }
+        bytes += block[..<count]
       }
+      return String(decoding: bytes, as: UTF8.self)
     }
   }
 

@@ -8,13 +8,13 @@ import Testing
 /// description.
 ///
 /// The hook scripts exclude some findings and explain why:
-/// - `schemathesis_hooks.py`: a range beyond a result's end, and the fact that a cancelled job still exists
-/// - `schemathesis_storage_hooks.py`: dependencies between a signature's parameters, and Google's status for a cancel
+/// - `schemathesis_hooks.py`: ranges beyond a result's end, and responses that show a cancelled job
+/// - `schemathesis_storage_hooks.py`: dependencies between a signature's parameters, and the status of a cancellation
 /// - `schemathesis_x_hooks.py`: differences between X's published description and X's behaviour
 ///
 /// The tests are serialized, because each test uses a processor for some seconds.
 @Suite(.serialized, .endedIfItHangs) struct SchemathesisTests {
-  /// A small number. The coverage phase does not depend on it.
+  /// A small number keeps the tests fast. schemathesis's coverage phase does not depend on it.
   private static let examplesMax = 10
 
   private static func run(
@@ -24,7 +24,8 @@ import Testing
       $0.profile = profile
       // High enough for all requests. With a limit, every response must have the limit's headers.
       $0.rateLimit = .init(requestsMax: 1_000_000)
-      // The same token, so that one header is enough for the App's endpoints and the operator's pages.
+      // The admin token equals the App's token, so that one header is enough for the App's endpoints and the operator's
+      // pages.
       $0.adminToken = AppToken(LocalService.token)
     }) { service in
       try await service.execute(
@@ -47,7 +48,7 @@ import Testing
         [
           "run", description, "--url", url, "--checks", "all", "--no-color",
           "--generation-deterministic", "--max-examples", "\(examplesMax)",
-          // Its default of 10 seconds can be too short on a busy test machine.
+          // The default of 10 seconds can be too short on a busy test machine.
           "--request-timeout", "600",
         ] + arguments,
         environment: [
@@ -62,7 +63,7 @@ import Testing
 
   private static let bearer = ["--header", "Authorization: Bearer \(LocalService.token)"]
 
-  /// Checks that each status was sent at least once.
+  /// Checks that the service sent each of these statuses for the endpoint at least once.
   private static func expectServed(
     _ endpoint: String, _ statuses: [Int], by service: LocalService
   ) async throws {

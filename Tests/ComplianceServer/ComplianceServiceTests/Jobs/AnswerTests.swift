@@ -55,7 +55,7 @@ import Testing
     }
   }
 
-  /// IDs from the full 63-bit range. There are more of them than fit into one block of any stream.
+  /// IDs from the full 63-bit range. The submission and the result are both larger than one block of a stream.
   @Test(arguments: [
     Strategy(profile: .native, lookUpsMax: 50_000, idsInMemoryMax: 100_000),
     Strategy(profile: .native, lookUpsMax: 0, idsInMemoryMax: 100_000),
@@ -90,9 +90,10 @@ import Testing
           Self.inOrder(result, strategy.profile) == Self.inOrder(expected, strategy.profile),
           "seed \(seed), \(type)")
         if strategy.profile == .gcs {
+          // The lines are in random order, so about half of the IDs are larger than the previous ID.
           let ids = result.compactMap { $0.firstMatch(of: /"id":"(\d+)"/).flatMap { Int64($0.1) } }
-          let steps = zip(ids, ids.dropFirst()).count(where: { $0.0 < $0.1 })
-          #expect((ids.count / 3...ids.count * 2 / 3).contains(steps), "seed \(seed), \(type)")
+          let increases = zip(ids, ids.dropFirst()).count(where: { $0.0 < $0.1 })
+          #expect((ids.count / 3...ids.count * 2 / 3).contains(increases), "seed \(seed), \(type)")
         }
       }
     }
@@ -168,7 +169,9 @@ import Testing
     let seed = Double.random(in: -1...1, using: &random)
     let id = "floor(random() * 9e18)::bigint + 1"
     let time = "to_timestamp(1.3e9 + floor(random() * 4e11) / 1000)"
-    func maybe(_ part: Double) -> String { "CASE WHEN random() < \(part) THEN \(time) END" }
+    func maybe(_ probability: Double) -> String {
+      "CASE WHEN random() < \(probability) THEN \(time) END"
+    }
     return """
       SELECT setseed(\(seed));
       INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
@@ -208,9 +211,10 @@ import Testing
           at: Int.random(in: 0...ids.count, using: &random))
       }
     }
-    // A single line feed would be an empty line, which fails a gcs job.
-    let mayEnd = profile == .native || !ids.isEmpty
-    return ids.joined(separator: "\n") + (mayEnd && Bool.random(using: &random) ? "\n" : "")
+    // A single line feed would be an empty line, and a gcs job fails on an empty line.
+    let mayEndWithLineFeed = profile == .native || !ids.isEmpty
+    let lineEnd = mayEndWithLineFeed && Bool.random(using: &random) ? "\n" : ""
+    return ids.joined(separator: "\n") + lineEnd
   }
 
   // MARK: The independent computation
@@ -233,14 +237,14 @@ import Testing
       profile == .native
       ? #"'","redacted_at":"' || \#(since)"#
       : """
-      CASE WHEN weight IN (2, 5) OR reason = 'suspended' THEN ''
+      CASE WHEN rank IN (2, 5) OR reason = 'suspended' THEN ''
            ELSE '","redacted_at":"' || to_char(since AT TIME ZONE 'UTC', \(offset)) END
       """
-    let said =
+    let events =
       type == "users"
-      ? "SELECT account_id AS id, 1 AS weight, 'delete' AS action, state::text AS reason, created_at, state_changed_at AS since FROM platform.accounts WHERE state <> 'active'"
+      ? "SELECT account_id AS id, 1 AS rank, 'delete' AS action, state::text AS reason, created_at, state_changed_at AS since FROM platform.accounts WHERE state <> 'active'"
       : """
-      SELECT post_id AS id, 1 AS weight, 'delete' AS action, 'deleted' AS reason, created_at, deleted_at AS since
+      SELECT post_id AS id, 1 AS rank, 'delete' AS action, 'deleted' AS reason, created_at, deleted_at AS since
       FROM platform.posts WHERE deleted_at IS NOT NULL
       UNION ALL SELECT post_id, 2, 'delete', '\(bounced)', created_at, bounced_at
       FROM platform.posts WHERE bounced_at IS NOT NULL
@@ -258,21 +262,21 @@ import Testing
           SELECT * FROM regexp_split_to_table(\(text), E'\\n') WITH ORDINALITY AS t (text, number)
         ), whole AS (
           SELECT * FROM line WHERE text <> '' OR number < (SELECT max(number) FROM line)
-        ), judged AS (
+        ), parsed AS (
           SELECT text, number,
                  CASE WHEN text ~ '^[0-9]{1,19}$' THEN text::numeric <= 9223372036854775807 ELSE false END AS is_id
           FROM whole
-        ), said AS (\(trusted: said))
-        SELECT answer FROM (
-          SELECT 0 AS part, number::numeric AS place,
-                 '{"id":' || to_json(text) || ',"error":"invalid_id"}' AS answer
-          FROM judged WHERE NOT is_id
+        ), event AS (\(trusted: events))
+        SELECT result_line FROM (
+          SELECT 0 AS part, number::numeric AS sort_key,
+                 '{"id":' || to_json(text) || ',"error":"invalid_id"}' AS result_line
+          FROM parsed WHERE NOT is_id
           UNION ALL
           SELECT 1, id, '{"id":"' || id || '","action":"' || action || '","reason":"' || reason
                  || '","created_at":"' || \(trusted: created) || \(trusted: redacted) || '"}'
-          FROM said WHERE id IN (SELECT text::numeric FROM judged WHERE is_id)
-            AND NOT EXISTS (SELECT FROM said AS other WHERE other.id = said.id AND other.weight < said.weight)
-        ) AS answers ORDER BY part, place
+          FROM event WHERE id IN (SELECT text::numeric FROM parsed WHERE is_id)
+            AND NOT EXISTS (SELECT FROM event AS other WHERE other.id = event.id AND other.rank < event.rank)
+        ) AS result_lines ORDER BY part, sort_key
         """
       ).rows(as: String.self)
     }

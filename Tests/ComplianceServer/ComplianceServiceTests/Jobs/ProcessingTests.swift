@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 @Suite(.endedIfItHangs) struct ProcessingTests {
-  /// Accounts 1 to 5, one for each state.
+  /// Accounts 1 to 5 each have a different state. The account with the largest ID is deleted.
   private static let accounts = """
     INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at) VALUES
       (1, 'ann', '2015-01-01 00:00:00Z', 'active', NULL),
@@ -143,7 +143,7 @@ import Testing
     }
   }
 
-  @Test func aCancelStopsTheProcessingAndFreesTheSlot() async throws {
+  @Test func aCancellationStopsTheProcessingAndAllowsANewJob() async throws {
     try await LocalService.withSite { site in
       try await site.serving { service in
         let job = try await service.create()
@@ -152,7 +152,7 @@ import Testing
         try await service.gate.reached { $0 == .processing(jobID: job.id) }
         let cancelled = try await service.send(.DELETE, "/2/compliance/jobs/\(job.id)").job()
         #expect(cancelled.status == "failed")
-        // The gate holds the job, but a cancel ends the wait.
+        // The gate holds the job, but the cancellation ends the wait.
         try await service.gate.reached { $0 == .processed(jobID: job.id) }
         #expect(try await service.job(job.id) == cancelled)
         #expect(try site.spooledFiles.isEmpty)
@@ -185,10 +185,10 @@ import Testing
         WHERE datname = current_database() AND pid <> pg_backend_pid()
         """)
       service.gate.release()
-      let answer = try await service.get("/2/compliance/jobs/\(job.id)")
-      #expect([200, 503].contains(answer.status))
-      if answer.status == 503 { #expect(try answer.problem().kind == "service-unavailable") }
-      // Wait until the job is complete: its processing may have to start again.
+      let response = try await service.get("/2/compliance/jobs/\(job.id)")
+      #expect([200, 503].contains(response.status))
+      if response.status == 503 { #expect(try response.problem().kind == "service-unavailable") }
+      // If the processing lost its connection, it starts again. Wait until the job is complete.
       while try await service.get("/2/compliance/jobs/\(job.id)").text.contains("in_progress") {}
       #expect(try await service.job(job.id).status == "complete")
     }

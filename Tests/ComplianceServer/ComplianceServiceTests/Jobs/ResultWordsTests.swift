@@ -17,8 +17,8 @@ import Testing
     var testDescription: String { "\(profile.rawValue), \(vocabulary.rawValue)" }
   }
 
-  /// Accounts 1 to 5 are active, deleted, suspended, deactivated and protected. Each has a post with ten times its
-  /// ID. Four more posts of the active account each have one event of their own.
+  /// Accounts 1 to 5 are active, deleted, suspended, deactivated and protected. Each has one post. The post's ID is ten
+  /// times the account's ID. The active account has four more posts, each with one event of its own.
   private static let platformState = """
     INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
     SELECT n, 'u' || n, '2015-01-01', state::platform.account_state, '2020-01-01'

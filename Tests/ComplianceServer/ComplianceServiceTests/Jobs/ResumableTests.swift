@@ -9,6 +9,7 @@ import Testing
 
 /// Resumable uploads of the gcs profile.
 @Suite(.endedIfItHangs) struct ResumableTests {
+  /// Of a part that is not the last one, the service keeps only a multiple of this number of bytes.
   private static let unit = 256 * 1024
 
   /// A submission of `count` bytes.
@@ -33,9 +34,9 @@ import Testing
   private static func begin(_ service: LocalService) async throws -> (job: WireJob, session: String)
   {
     let job = try await service.post(#"{"type":"tweets","resumable":true}"#).job()
-    let answer = try await service.begin(job)
-    #expect(answer.status == 201, "\(answer.text)")
-    return (job, try #require(answer.headers.first(name: "location")))
+    let response = try await service.begin(job)
+    #expect(response.status == 201, "\(response.text)")
+    return (job, try #require(response.headers.first(name: "location")))
   }
 
   @Test func partsAreCombined() async throws {
@@ -62,7 +63,7 @@ import Testing
     }
   }
 
-  @Test func onlyWholeUnitsOfAnEarlierPartAreKept() async throws {
+  @Test func onlyMultiplesOf256KiBAreKeptOfAPartThatIsNotTheLast() async throws {
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
       let text = Self.text(3 * Self.unit)
@@ -91,9 +92,9 @@ import Testing
         ("octets 0-10/11", 11, "400 InvalidArgument"),
         ("bytes 262144-262153/1000001", 10, "400 EntityTooLarge"),
       ] {
-        let answer = try await service.put(
+        let response = try await service.put(
           Array(text.prefix(count)), to: session, ["content-range": range])
-        #expect(answer.storageError == error, "\(range)")
+        #expect(response.storageError == error, "\(range)")
       }
       #expect(try await service.query(session) == "308 bytes=0-262143")
       #expect(
@@ -128,8 +129,8 @@ import Testing
       let (job, session) = try await Self.begin(service)
       let unknown = session.replacing(/upload_id=.*/, with: "upload_id=0123")
       #expect(try await service.put([], to: unknown, ["content-range": "bytes */*"]).status == 404)
-      let cancel = try await service.send(.DELETE, session, token: nil)
-      #expect(cancel.status == 499)
+      let cancelled = try await service.send(.DELETE, session, token: nil)
+      #expect(cancelled.status == 499)
       #expect(try await service.put([], to: session, ["content-range": "bytes */*"]).status == 410)
       #expect(try await service.send(.DELETE, session, token: nil).status == 410)
       // A new session can be started.
@@ -142,7 +143,7 @@ import Testing
     }
   }
 
-  @Test func anAbandonedUploadFreesItsSlot() async throws {
+  @Test func anAbandonedUploadExpiresAndAllowsANewJob() async throws {
     try await Self.run { service in
       let (job, session) = try await Self.begin(service)
       let text = Self.text(2 * Self.unit)
@@ -156,7 +157,7 @@ import Testing
         try await service.part(text, 0..<Self.unit, of: session).outcome == "308 bytes=0-262143")
       #expect(try await service.job(job.id).status == "created")
       #expect(try await service.post(#"{"type":"tweets"}"#).problem().status == 409)
-      // No part arrived for longer than the whole upload was allowed to take.
+      // No part arrived for 16 minutes. The upload was allowed to take 15 minutes.
       try await service.execute(
         "UPDATE compliance.upload_sessions SET used_at = used_at - interval '16 minutes'")
       #expect(try await service.job(job.id).status == "expired")
@@ -188,12 +189,12 @@ import Testing
     }
   }
 
-  @Test func aRequestWithATokenToASessionIsRefused() async throws {
+  @Test func aRequestToASessionWithABearerTokenIsRefused() async throws {
     try await Self.run { service in
       let (_, session) = try await Self.begin(service)
-      let answer = try await service.put(
+      let response = try await service.put(
         [], to: session, ["content-range": "bytes */*", "authorization": "Bearer first-app"])
-      #expect(answer.storageError == "400 InvalidArgument")
+      #expect(response.storageError == "400 InvalidArgument")
     }
   }
 
@@ -240,7 +241,7 @@ import Testing
       try connection.send(Array(text[..<(Self.unit + 1000)]))
       connection.close()
       var outcome = ""
-      // Wait until the server has noticed the end. Until then, the session is busy with the part.
+      // Wait until the server notices that the connection is closed. Until then, the session is busy with the part.
       while !["308 bytes=0-262143", "308 bytes=0-263143"].contains(outcome) {
         outcome = try await service.query(session)
       }
@@ -252,11 +253,11 @@ import Testing
 
   /// Sends the same requests to this service and to the public emulator of Google Cloud Storage, and compares the
   /// responses. They differ in these points:
-  /// - If nothing is stored, the emulator sends `Range: bytes=0-0`. By Google's description, there is no `Range` then,
-  ///   so that a client can distinguish 0 bytes from 1.
+  /// - If nothing is stored, the emulator sends `Range: bytes=0-0`. According to Google's description, the response
+  ///   has no `Range` header in this case, so that a client can distinguish 0 stored bytes from 1.
   /// - The emulator has no signed URLs for sessions, so its session is started with the JSON API.
-  /// - The emulator keeps parts of any length, and responds with 404 to a query of a completed session. The test leaves
-  ///   these steps out.
+  /// - The emulator keeps parts of any length, and responds with 404 to a query of a completed session. The test omits
+  ///   these steps.
   /// - The emulator returns the stored object's hashes and length in JSON. Google's XML API and this service return
   ///   them in headers.
   @Test func responsesMatchTheEmulatorOfGoogleCloudStorage() async throws {
@@ -295,7 +296,7 @@ import Testing
 }
 
 extension LocalService {
-  func begin(_ job: WireJob) async throws -> Answer {
+  func begin(_ job: WireJob) async throws -> ServiceResponse {
     var request = HTTPClientRequest(url: job.upload_url)
     request.method = .POST
     request.headers = [
@@ -306,7 +307,7 @@ extension LocalService {
 
   func put(
     _ bytes: [UInt8], to url: String, _ headers: HTTPHeaders
-  ) async throws -> Answer {
+  ) async throws -> ServiceResponse {
     var request = HTTPClientRequest(url: url)
     request.method = .PUT
     request.headers = headers
@@ -316,7 +317,7 @@ extension LocalService {
 
   func part(
     _ text: [UInt8], _ range: Range<Int>, of session: String
-  ) async throws -> Answer {
+  ) async throws -> ServiceResponse {
     try await put(
       Array(text[range]), to: session,
       ["content-range": "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(text.count)"])
@@ -328,7 +329,7 @@ extension LocalService {
   }
 }
 
-extension Answer {
+extension ServiceResponse {
   /// The hashes and the length of the stored object, from headers or from JSON.
   fileprivate var storedObject: String {
     let hashes = headers[canonicalForm: "x-goog-hash"]
@@ -340,7 +341,7 @@ extension Answer {
     return "crc32c=\(member("crc32c")),md5=\(member("md5Hash")) \(member("size"))"
   }
 
-  /// The status, and the range if there is one.
+  /// The status, and the `Range` header if there is one.
   var outcome: String {
     ["\(status)", headers.first(name: "range")].compactMap(\.self).joined(separator: " ")
   }

@@ -8,7 +8,7 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// The storage host of the gcs profile: signed URLs, uploads in one piece, results.
+/// The storage host of the gcs profile: signed URLs, uploads in one request, results.
 @Suite(.endedIfItHangs) struct StorageTests {
   private static func run(
     _ configure: @escaping @Sendable (inout ComplianceServer.Configuration) -> Void = { _ in },
@@ -37,7 +37,7 @@ import Testing
       try await service.gate.reached { $0 == .processed(jobID: job.id) }
       let result = try await service.send(.GET, job.download_url, token: nil)
       #expect(result.status == 200)
-      // A result is a composite of shards, which has no MD5.
+      // A result is a composite object, and Google Cloud Storage has no MD5 hash of a composite object.
       #expect(
         result.headers[canonicalForm: "x-goog-hash"]
           == Array(Self.hashes(of: result.text).prefix(1)))
@@ -129,7 +129,7 @@ import Testing
     }
   }
 
-  /// Python's standard library computes the signature again, by Google's description.
+  /// Python's standard library computes the signature again, according to Google's description.
   @Test func theSignatureFollowsGooglesV4Description() async throws {
     try await Self.run { service in
       let job = try await service.create()
@@ -163,7 +163,8 @@ import Testing
     }
   }
 
-  /// URLs have the form that clients send. The test sends the requests as a proxy forwards them.
+  /// The service signs the normalized URL, because clients send it in this form. The test sends the requests that a
+  /// proxy would forward.
   @Test func aPublicURLIsNormalized() async throws {
     // A random address, so that no other process listens there.
     let octets = (0..<3).map { _ in "\(Int.random(in: 3...250))" }
@@ -176,7 +177,7 @@ import Testing
       let job = try await service.post(#"{"type":"tweets","resumable":true}"#).job()
       let publicURL = "https://storage.example/blobs"
       func send(_ method: HTTPMethod, _ url: String, _ headers: HTTPHeaders, _ text: String)
-        async throws -> Answer
+        async throws -> ServiceResponse
       {
         try #require(url.hasPrefix(publicURL + "/compliance/"), "\(url)")
         var request = HTTPClientRequest(url: "http://\(host):8081\(url.dropFirst(publicURL.count))")
@@ -233,7 +234,7 @@ import Testing
     }
   }
 
-  @Test func theAPIHostRefusesUploadsAndCancels() async throws {
+  @Test func theAPIHostRefusesUploadsAndCancellations() async throws {
     try await Self.run { service in
       let job = try await service.create()
       let path = "\(LocalService.jobsPath)/\(job.id)"
@@ -259,8 +260,8 @@ import Testing
   }
 }
 
-extension Answer {
-  /// Such as `404 NoSuchKey`.
+extension ServiceResponse {
+  /// The status and the code of an error of the storage host, such as `404 NoSuchKey`.
   var storageError: String {
     let code = text.firstMatch(of: /<Code>(\w+)<\/Code><Message>[^<]+<\/Message>/).map { $0.1 }
     return "\(status) \(code ?? "without an error: \(text)")"

@@ -18,15 +18,16 @@ enum UploadMethod: String, CaseIterable, CustomTestStringConvertible {
   }
 }
 
-/// Parses a submission by the documentation, and computes the expected result independently of the product.
+/// Parses a submission as the documentation describes it, and computes the expected result independently of the
+/// service's code.
 struct Submission {
-  /// In the data of `platformState`, accounts with IDs below this are deleted.
-  static let goneBelow: Int64 = 1000
+  /// In the data of `platformState`, accounts with IDs below this value are deleted.
+  static let deletedBelow: Int64 = 1000
 
   static let platformState = """
     INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at)
     SELECT id, 'a' || id, '2015-01-01', 'deleted', '2020-01-01'
-    FROM generate_series(0, \(goneBelow - 1)) AS id
+    FROM generate_series(0, \(deletedBelow - 1)) AS id
     """
 
   enum Line {
@@ -38,7 +39,7 @@ struct Submission {
 
   init(_ bytes: [UInt8]) {
     var lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-    // The text ends with a line feed.
+    // A line feed at the end of the text does not begin another line.
     if lines.last?.isEmpty == true { lines.removeLast() }
     self.lines = lines.map { line in
       guard (1...19).contains(line.count), line.allSatisfy({ (48...57).contains($0) }),
@@ -48,21 +49,22 @@ struct Submission {
     }
   }
 
-  /// The IDs in the native result's lines: first the invalid lines, in order, then the deleted accounts.
+  /// The IDs in the native result's lines: first the invalid lines, in their order, then the deleted accounts,
+  /// sorted.
   var answers: [String] {
     var invalid: [String] = []
-    var gone: Set<Int64> = []
+    var deleted: Set<Int64> = []
     for line in lines {
       switch line {
-      case .id(let id): if id < Self.goneBelow { gone.insert(id) }
+      case .id(let id): if id < Self.deletedBelow { deleted.insert(id) }
       case .invalid(let bytes):
         invalid.append("not an ID: " + String(decoding: bytes, as: UTF8.self))
       }
     }
-    return invalid + gone.sorted().map { "\($0)" }
+    return invalid + deleted.sorted().map { "\($0)" }
   }
 
-  /// The number of the first invalid line, which fails a gcs job.
+  /// The number of the first invalid line. A gcs job fails on this line.
   var firstInvalidLine: Int? {
     lines.firstIndex { if case .invalid = $0 { true } else { false } }.map { $0 + 1 }
   }
@@ -85,9 +87,10 @@ extension LocalService {
   }
 
   /// Creates a job and uploads a submission.
-  /// - Returns: the answer to the upload, and the job.
-  func submit(_ bytes: [UInt8], _ way: UploadMethod) async throws -> (answer: Answer, job: WireJob)
-  {
+  /// - Returns: the response to the upload, and the job.
+  func submit(_ bytes: [UInt8], _ way: UploadMethod) async throws -> (
+    response: ServiceResponse, job: WireJob
+  ) {
     let job = try await post(way.create()).job()
     let target = try await target(of: job, way)
     guard way == .gcsInParts else {
@@ -132,13 +135,13 @@ extension LocalService {
     return way == .native ? answers : answers.sorted { (Int($0) ?? 0) < (Int($1) ?? 0) }
   }
 
-  /// Submits these bytes, and compares the outcome with the documentation.
+  /// Submits these bytes, and expects the result that `Submission` computes.
   func expectAnswers(
     to bytes: [UInt8], _ way: UploadMethod, _ what: String,
     _ location: SourceLocation = #_sourceLocation
   ) async throws {
-    let (answer, created) = try await submit(bytes, way)
-    #expect(answer.status == 200, "\(what): \(answer.text)", sourceLocation: location)
+    let (response, created) = try await submit(bytes, way)
+    #expect(response.status == 200, "\(what): \(response.text)", sourceLocation: location)
     let job = try await processed(created.id)
     let submission = Submission(bytes)
     if way != .native, let line = submission.firstInvalidLine {

@@ -41,14 +41,14 @@ import Testing
   }
 
   @Test func anInvalidLineIsEscapedAsJSON() {
-    func answer(_ bytes: [UInt8]) -> String {
-      var answer: [UInt8] = []
-      bytes.withUnsafeBytes { ResultLines.append(invalid: $0, to: &answer) }
-      return String(decoding: answer, as: UTF8.self)
+    func resultLine(_ bytes: [UInt8]) -> String {
+      var line: [UInt8] = []
+      bytes.withUnsafeBytes { ResultLines.append(invalid: $0, to: &line) }
+      return String(decoding: line, as: UTF8.self)
     }
     #expect(
-      answer(Array("a\"b\\c\u{1}\u{1f}é".utf8))
+      resultLine(Array("a\"b\\c\u{1}\u{1f}é".utf8))
         == #"{"id":"a\"b\\c\u0001\u001fé","error":"invalid_id"}"# + "\n")
-    #expect(answer([0x61, 0xff]) == "{\"id\":\"a\u{fffd}\",\"error\":\"invalid_id\"}\n")
+    #expect(resultLine([0x61, 0xff]) == "{\"id\":\"a\u{fffd}\",\"error\":\"invalid_id\"}\n")
   }
 }

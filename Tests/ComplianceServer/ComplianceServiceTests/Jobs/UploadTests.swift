@@ -13,8 +13,8 @@ import Testing
   func textAndBinaryContentTypesAreAccepted(contentType: String?) async throws {
     try await LocalService.run { service in
       let job = try await service.create()
-      let answer = try await service.put("1\n", to: job.upload_url, contentType: contentType)
-      let uploaded = try answer.job()
+      let response = try await service.put("1\n", to: job.upload_url, contentType: contentType)
+      let uploaded = try response.job()
       #expect(uploaded.status == "in_progress")
       #expect(uploaded.id == job.id)
     }
@@ -172,16 +172,16 @@ import Testing
     }
   }
 
-  @Test func anUploadThatEndsAfterACancelIsRefused() async throws {
+  @Test func anUploadThatEndsAfterACancellationIsRefused() async throws {
     try await LocalService.run { service in
       let job = try await service.create()
       service.gate.hold { $0 == .uploadReceived(jobID: job.id) }
-      async let answer = service.put("1\n", to: job.upload_url)
+      async let response = service.put("1\n", to: job.upload_url)
       try await service.gate.reached { $0 == .uploadReceived(jobID: job.id) }
       #expect(
         try await service.send(.DELETE, "/2/compliance/jobs/\(job.id)").job().status == "failed")
       service.gate.release()
-      #expect(try await answer.problem().status == 409)
+      #expect(try await response.problem().status == 409)
       #expect(try await service.job(job.id).status == "failed")
     }
   }

@@ -53,10 +53,10 @@ final class Browser: Sendable {
     func value<T: Decodable & Sendable>(
       _ expression: String, as type: T.Type = T.self
     ) async throws -> T {
-      let answer = try await browser.reply(
+      let reply = try await browser.reply(
         "Runtime.evaluate",
         ["expression": expression, "awaitPromise": true, "returnByValue": true], session)
-      let evaluated = try JSONDecoder().decode(Reply<Evaluated<T>>.self, from: answer).result
+      let evaluated = try JSONDecoder().decode(Reply<Evaluated<T>>.self, from: reply).result
       if let details = evaluated.exceptionDetails {
         throw Failed(
           description: "\(expression): \(details.exception?.description ?? details.text)")
@@ -73,9 +73,9 @@ final class Browser: Sendable {
         """
         new Promise(done => {
           if (\(condition)) return done(true);
-          const look = setInterval(() => {
+          const timer = setInterval(() => {
             if (!(\(condition))) return;
-            clearInterval(look);
+            clearInterval(timer);
             done(true);
           }, 20);
         })
@@ -85,11 +85,11 @@ final class Browser: Sendable {
 
     /// Emulates the screen of a phone, a tablet or a desktop, and a colour scheme.
     func show(width: Int, isDark: Bool) async throws {
-      let isHeld = width < 1000
+      let isMobile = width < 1000
       try await ask(
         "Emulation.setDeviceMetricsOverride",
-        ["width": width, "height": 844, "deviceScaleFactor": 1, "mobile": isHeld])
-      try await ask("Emulation.setTouchEmulationEnabled", ["enabled": isHeld])
+        ["width": width, "height": 844, "deviceScaleFactor": 1, "mobile": isMobile])
+      try await ask("Emulation.setTouchEmulationEnabled", ["enabled": isMobile])
       try await ask(
         "Emulation.setEmulatedMedia",
         ["features": [["name": "prefers-color-scheme", "value": isDark ? "dark" : "light"]]])
@@ -131,7 +131,7 @@ final class Browser: Sendable {
     var hasEnded = false
   }
 
-  private let process: Process
+  private let process: ChildProcess
   private let input: FileHandle
   private let state = Mutex(State())
 
@@ -143,7 +143,7 @@ final class Browser: Sendable {
         let value = try await body(browser)
         // The browser's child processes write to the directory until the browser ends them.
         _ = try await browser.reply("Browser.close", [:], nil)
-        browser.process.waitUntilExit()
+        _ = await browser.process.ended()
         return value
       } onCancel: {
         // A browser that hangs must not block the tests.
@@ -157,23 +157,23 @@ final class Browser: Sendable {
 
   private init(profile: String) throws {
     let (stdin, stdout) = (Pipe(), Pipe())
-    process = Process()
-    process.executableURL = URL(filePath: "/bin/bash")
-    // The protocol uses the descriptors 3 and 4. The sandbox needs privileges that root in a container lacks.
-    process.arguments = [
-      "-c", "exec chromium \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "bash",
-      "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-      "--disable-background-networking", "--remote-debugging-pipe", "--user-data-dir=\(profile)",
-      "about:blank",
-    ]
-    process.standardInput = stdin
-    process.standardOutput = stdout
+    // The protocol uses the descriptors 3 and 4. The sandbox needs privileges that root does not have in a
+    // container.
+    process = try ChildProcess(
+      [
+        "/bin/bash", "-c", "exec chromium \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "bash",
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--disable-background-networking", "--remote-debugging-pipe", "--user-data-dir=\(profile)",
+        "about:blank",
+      ], stdin: FileDescriptor(rawValue: stdin.fileHandleForReading.fileDescriptor),
+      stdout: FileDescriptor(rawValue: stdout.fileHandleForWriting.fileDescriptor))
+    try stdin.fileHandleForReading.close()
+    try stdout.fileHandleForWriting.close()
     input = stdin.fileHandleForWriting
     // Writing to a browser that has ended must fail with an error, not with a signal that ends the tests.
     signal(SIGPIPE, SIG_IGN)
-    try process.run()
     let output = stdout.fileHandleForReading
-    DispatchQueue.global().async { [self] in read(output) }
+    Thread.detachNewThread { [self] in read(output) }
   }
 
   private func read(_ output: FileHandle) {
@@ -189,12 +189,14 @@ final class Browser: Sendable {
         bytes = Data(bytes[bytes.index(after: end)...])
       }
     }
-    let left = state.withLock { state in
+    let pending = state.withLock { state in
       defer { state.waiting = [:] }
       state.hasEnded = true
       return state.waiting.values
     }
-    for waiting in left { waiting.resume(throwing: Failed(description: "the browser has ended")) }
+    for waiting in pending {
+      waiting.resume(throwing: Failed(description: "the browser has ended"))
+    }
   }
 
   private func take(_ message: Data) {
@@ -245,8 +247,6 @@ final class Browser: Sendable {
   }
 
   private func end() {
-    guard process.isRunning else { return }
-    kill(process.processIdentifier, SIGKILL)
-    process.waitUntilExit()
+    if process.exitCode == nil { process.send(signal: SIGKILL) }
   }
 }

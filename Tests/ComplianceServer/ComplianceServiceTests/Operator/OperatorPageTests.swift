@@ -7,13 +7,13 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// The operator's pages, and who may see them.
+/// The operator's pages, and the access to them.
 @Suite(.endedIfItHangs) struct OperatorPageTests {
   private static let pages = ["/", "/metrics", "/admin/faults"]
 
   private static func fetch(
     _ service: LocalService, _ path: String, authorization: String?
-  ) async throws -> Answer {
+  ) async throws -> ServiceResponse {
     var request = HTTPClientRequest(url: service.baseURL + path)
     if let authorization { request.headers.add(name: "authorization", value: authorization) }
     return try await service.send(request)
@@ -37,10 +37,10 @@ import Testing
         "Basic \(Data("secret".utf8).base64EncodedString())",
       ]
       for wrong in wrong {
-        let answer = try await Self.fetch(service, page, authorization: wrong)
-        #expect(try answer.problem().status == 401, "\(wrong ?? "")")
+        let response = try await Self.fetch(service, page, authorization: wrong)
+        #expect(try response.problem().status == 401, "\(wrong ?? "")")
         #expect(
-          answer.headers.first(name: "www-authenticate") == "Basic realm=\"compliance-server\"")
+          response.headers.first(name: "www-authenticate") == "Basic realm=\"compliance-server\"")
       }
       // The admin token is not the token of an App.
       #expect(
@@ -83,8 +83,8 @@ import Testing
     let connection = try RawConnection(to: service.baseURL)
     let lines = ["GET \(path) HTTP/\(version)"] + fields + ["Connection: close", "", ""]
     try connection.send(lines.joined(separator: "\r\n"))
-    let answer = await connection.readToEnd()
-    return answer.split(separator: " ").dropFirst().first.flatMap { Int($0) }
+    let response = await connection.readToEnd()
+    return response.split(separator: " ").dropFirst().first.flatMap { Int($0) }
   }
 
   @Test func withoutAnAdminTokenTheOperatorsPagesRequireALoopbackHost() async throws {
@@ -103,12 +103,12 @@ import Testing
           #expect(try await Self.status(service, path, [host]) == status, "\(path) of \(name.host)")
         }
       }
-      // A proxy on this machine may send any host name.
+      // A proxy on this machine can send any host name. So a request with a proxy's headers is refused.
       for header in ["Forwarded: for=1.2.3.4", "Via: 1.1 proxy", "X-Forwarded-For: 1.2.3.4"] {
         #expect(
           try await Self.status(service, "/", ["Host: localhost", header]) == 404, "\(header)")
       }
-      // If the request target is a complete URL, its host must equal the Host header.
+      // If the request target is an absolute URL, its host must equal the Host header.
       for (target, status) in [
         ("http://evil.example/", 400), ("http://LOCALHOST/", 200),
         ("http://localhost/healthz", 200),
@@ -116,7 +116,7 @@ import Testing
         #expect(try await Self.status(service, target, ["Host: localhost"]) == status, "\(target)")
       }
     }
-    // If a public URL is set, a proxy is in front of the service.
+    // If a public URL is set, a proxy is in front of the service. So the operator's pages require a token.
     try await LocalService.run({ $0.publicURL = "http://127.0.0.1:1" }) { service in
       let hidden = try await Self.status(service, "/", ["Host: 127.0.0.1"])
       let open = try await Self.status(service, "/readyz", ["Host: 127.0.0.1"])
@@ -134,7 +134,7 @@ import Testing
   }
 
   @Test(arguments: WireProfile.allCases)
-  func aRequestNeedsExactlyOneHost(_ profile: WireProfile) async throws {
+  func aRequestNeedsExactlyOneValidHost(_ profile: WireProfile) async throws {
     try await LocalService.run({ $0.profile = profile }) { service in
       for path in ["/healthz", "/", "\(LocalService.jobsPath)?type=tweets"] {
         for fields in [
@@ -151,8 +151,9 @@ import Testing
       guard profile == .gcs else { return }
       let storage = try RawConnection(to: try await service.create().upload_url)
       try storage.send("PUT \(storage.target) HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
-      let answer = await storage.readToEnd()
-      #expect(answer.hasPrefix("HTTP/1.1 400 ") && answer.contains("<Code>InvalidArgument</Code>"))
+      let response = await storage.readToEnd()
+      #expect(
+        response.hasPrefix("HTTP/1.1 400 ") && response.contains("<Code>InvalidArgument</Code>"))
     }
   }
 
@@ -160,7 +161,7 @@ import Testing
 
   private static let healthy = #"{"database":"ok","spool":"ok","status":"ok"}"#
 
-  @Test func theServiceIsReadyWhenItCanServe() async throws {
+  @Test func theServiceIsReadyOnlyWhileTheDatabaseIsAvailable() async throws {
     try await LocalService.run { service in
       for page in ["/healthz", "/readyz"] {
         let response = try await service.get(page, token: nil)
@@ -177,7 +178,7 @@ import Testing
         }
         let unavailable = try await service.get("/readyz", token: nil)
         #expect(try unavailable.problem().status == 503)
-        #expect(unavailable.text.contains("the database is away"))
+        #expect(unavailable.text.contains("the database is unavailable"))
         #expect(unavailable.headers.first(name: "retry-after") == "1")
         let health = try await service.get("/healthz", token: nil)
         #expect(health.status == 503)
@@ -188,20 +189,20 @@ import Testing
           try await $0.runScript("ALTER DATABASE \(trusted: name) WITH ALLOW_CONNECTIONS true")
         }
       }
-      // The pool may still have an old connection.
+      // The service's pool might still contain a terminated connection.
       while try await service.get("/readyz", token: nil).status != 200 {}
       #expect(try await service.get("/healthz", token: nil).text == Self.healthy)
     }
   }
 
-  @Test func theHealthPageReportsTheSpool() async throws {
+  @Test func theHealthPageReportsThatTheSpoolIsUnavailable() async throws {
     try await LocalService.withSite { site in
       try await site.serving { service in
         let away = site.spool + "-away"
         try FileManager.default.moveItem(atPath: site.spool, toPath: away)
         let unavailable = try await service.get("/readyz", token: nil)
         #expect(try unavailable.problem().status == 503)
-        #expect(unavailable.text.contains("the spool is away"))
+        #expect(unavailable.text.contains("the spool is unavailable"))
         let health = try await service.get("/healthz", token: nil)
         #expect(health.status == 503)
         #expect(health.text == #"{"database":"ok","spool":"away","status":"degraded"}"#)
@@ -252,10 +253,10 @@ import Testing
       _ = try await service.get(job.download_url)
       _ = try await service.get("/2/compliance/jobs/1")
       _ = try await service.get("/nothing")
-      let answer = try await service.get("/metrics")
+      let response = try await service.get("/metrics")
       #expect(
-        answer.headers.first(name: "content-type") == "text/plain; version=0.0.4; charset=utf-8")
-      let samples = try Self.samples(answer.text)
+        response.headers.first(name: "content-type") == "text/plain; version=0.0.4; charset=utf-8")
+      let samples = try Self.samples(response.text)
       for (sample, value) in [
         (#"compliance_requests_total{endpoint="create",status="200"}"#, 1.0),
         (#"compliance_requests_total{endpoint="get",status="404"}"#, 1),
@@ -333,7 +334,7 @@ import Testing
         .GET, job.download_url, token: profile == .native ? LocalService.token : nil)
       _ = try await service.get("/metrics", token: "the-admin")
       _ = try await service.get("/2/compliance/jobs?type=tweets", token: "not-a-token")
-      // Each line is written before the next response on the same connection, or soon after it.
+      // The service might write a request's line shortly after the response, so wait for all lines.
       while log.all.count < 6 { _ = try await service.get("/healthz", token: nil) }
 
       let lines = try log.all.map { try JSONDecoder().decode(Line.self, from: Data($0.utf8)) }

@@ -26,7 +26,7 @@ import Testing
     }
   }
 
-  @Test func theReferencePageHasEachMetric() async throws {
+  @Test func theReferencePageHasExactlyTheServedMetrics() async throws {
     try await LocalService.run { service in
       let metrics = try await service.get("/metrics").text
       let served = metrics.matches(of: /(?m)^# TYPE (\S+)/).map { String($0.1) }

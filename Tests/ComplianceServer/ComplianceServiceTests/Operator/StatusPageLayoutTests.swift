@@ -85,7 +85,7 @@ import Testing
     }
   }
 
-  @Test func theLayoutHasNoMistakes() async throws {
+  @Test func theLayoutHasNoProblems() async throws {
     try await Browser.run { browser in
       try await Self.serving { service in
         try await Self.checkLayout(of: service, browser, "80 jobs")
@@ -101,24 +101,27 @@ import Testing
 
   private static let mistakes = [
     ("<p style='width: 3000px'>wide", "the document is"),
-    ("<div style='position: absolute; left: -50px'>left", "out of the page"),
-    ("<p style='width: 60px; white-space: nowrap'>runs out of its place", "text runs out"),
-    ("<p style='width: 60px; overflow: hidden; white-space: nowrap'>is cut off", "cut without"),
-    ("<p style='height: 10px; overflow: hidden'>two lines<br>of text", "cut without"),
+    ("<div style='position: absolute; left: -50px'>left", "outside the page"),
+    ("<p style='width: 60px; white-space: nowrap'>overflows its area", "text overflows"),
+    (
+      "<p style='width: 60px; overflow: hidden; white-space: nowrap'>is cut off",
+      "truncated without"
+    ),
+    ("<p style='height: 10px; overflow: hidden'>two lines<br>of text", "truncated without"),
     (
       "<p title='is cut' style='width: 60px; overflow: hidden; white-space: nowrap'>is cut off",
-      "cut without"
+      "truncated without"
     ),
     ("<p style='color: #888'>gray", "contrast"),
-    ("<p style='font-size: 8px'>tiny", "small"),
-    ("<p><a href='/'>link</a>", "to hit"),
+    ("<p style='font-size: 8px'>tiny", "too small"),
+    ("<p><a href='/'>link</a>", "tap target"),
     (
       "<table><tr><td>1<td style='position: relative; left: -9px; padding: 9px'>2</table>",
-      "lies upon"
+      "overlaps"
     ),
   ]
 
-  /// The layout check finds each kind of mistake.
+  /// Tests the layout check itself with a page for each kind of mistake.
   @Test func theLayoutCheckFindsMistakes() async throws {
     try await Browser.run { browser in
       let tab = try await browser.tab()
@@ -138,7 +141,7 @@ import Testing
     }
   }
 
-  /// Screen readers find tables, also on a phone, which shows the rows as cards.
+  /// Screen readers find tables, even on a phone, where the rows are shown as cards.
   @Test func screenReadersFindThePartsOfThePage() async throws {
     try await Self.serving { service in
       try await Browser.run { browser in
@@ -146,13 +149,13 @@ import Testing
         for width in Self.widths {
           try await tab.show(width: width, isDark: false)
           try await tab.open(service.baseURL + "/")
-          try await Self.expectParts(tab, isFolded: width < 1000)
+          try await Self.expectParts(tab, showsCards: width < 1000)
         }
       }
     }
   }
 
-  private static func expectParts(_ tab: Browser.Tab, isFolded: Bool) async throws {
+  private static func expectParts(_ tab: Browser.Tab, showsCards: Bool) async throws {
     struct Tree: Decodable {
       struct Node: Decodable {
         struct Text: Decodable {
@@ -180,7 +183,9 @@ import Testing
     for landmark in ["banner", "main", "contentinfo", "navigation", "status"] {
       #expect(names(landmark).count == 1, "\(landmark)")
     }
-    let sections = ["Jobs the newest 50 of 80", "Requests since the start", "Faults by plan"]
+    let sections = [
+      "Jobs the newest 50 of 80", "Requests since the start", "Faults of the fault plan",
+    ]
     #expect(names("region") == sections)
     #expect(names("table") == sections)
     #expect(names("heading") == ["compliance-server"] + sections)
@@ -188,25 +193,24 @@ import Testing
       names("columnheader").prefix(8) == [
         "Status", "Type", "Job", "Name", "App", "Created (UTC)", "Work", "Result",
       ])
-    // Without the header rows: 50 jobs, at least 3 endpoints, 2 faults.
+    // 50 jobs, at least 3 endpoints, 2 faults. `row` also counts the 3 header rows.
     let cells = names("cell").count
     #expect(cells >= 50 * 8 + 3 * 6 + 2 * 4)
     #expect(names("row").count >= 3 + 50 + 3 + 2)
     #expect(
       names("progressbar").count
         == (try await tab.value("document.querySelectorAll('progress').length")))
-    // Each cell of a card shows its column's title.
+    // On a phone, each cell of a card shows its column's title.
     let titles: [String] = try await tab.value(
       """
       [...document.querySelectorAll('#jobs tbody tr:first-child td')].map(cell =>
         getComputedStyle(cell, '::before').content.split(' /')[0])
       """)
-    #expect(titles.first == (isFolded ? "\"Status\"" : "none"))
-    #expect(Set(titles).count == (isFolded ? 8 : 1))
+    #expect(titles.first == (showsCards ? "\"Status\"" : "none"))
+    #expect(Set(titles).count == (showsCards ? 8 : 1))
   }
 
-  /// The keyboard focus is visible.
-  @Test func theFocusIsVisible() async throws {
+  @Test func theKeyboardFocusIsVisible() async throws {
     try await LocalService.run { service in
       try await Browser.run { browser in
         let tab = try await browser.tab()
@@ -258,8 +262,8 @@ import Testing
           // `until` needs scripts in the page, so the test polls.
           while try await !tab.value("document.readyState === 'complete'", as: Bool.self) {}
           #expect(try await tab.value("document.querySelectorAll('#jobs tbody tr').length") == 50)
-          let words: String = try await tab.value("document.querySelector('header').innerText")
-          #expect(words.contains("Without JavaScript this page does not update itself"))
+          let text: String = try await tab.value("document.querySelector('header').innerText")
+          #expect(text.contains("Without JavaScript this page does not update itself"))
           #expect(try await Self.problems(tab).isEmpty)
         }
       }

@@ -28,7 +28,7 @@ import Testing
         WHERE id = \(failed.id)
         """)
       let cancelled = try await service.create("users")
-      let answer = try await service.send(.DELETE, "\(LocalService.jobsPath)/\(cancelled.id)").job()
+      let apiJob = try await service.send(.DELETE, "\(LocalService.jobsPath)/\(cancelled.id)").job()
       let waiting = try await service.post(#"{"type":"users","name":"nightly"}"#).job()
       let working = try await service.create("tweets")
       service.gate.hold { $0 == .processing(jobID: working.id) }
@@ -51,7 +51,7 @@ import Testing
         #expect(try row(failed.id).hasPrefix("failed users \(failed.id)"))
         #expect(try row(failed.id).contains("Line 7 is no ID."))
         // In the API, a cancelled job has the status failed.
-        #expect(answer.status == "failed")
+        #expect(apiJob.status == "failed")
         #expect(try row(cancelled.id).hasPrefix("cancelled users \(cancelled.id)"))
         #expect(try row(cancelled.id).contains("The job was cancelled."))
         #expect(try row(waiting.id).contains("nightly"))
@@ -159,20 +159,19 @@ import Testing
         let tab = try await browser.tab()
         try await tab.open(service.baseURL + "/")
         try await tab.until("performance.getEntriesByType('resource').length >= 2")
-        // Only the page's own updates are fetched.
-        let asked: [String] = try await tab.value(
+        let requested: [String] = try await tab.value(
           """
           [...new Set(performance.getEntriesByType('resource').map(entry =>
             entry.initiatorType + ' ' + entry.name))]
           """)
-        #expect(asked == ["fetch \(service.baseURL)/"])
+        #expect(requested == ["fetch \(service.baseURL)/"])
       }
       let metrics = try await service.get("/metrics").text
       #expect(!metrics.contains(#"endpoint="unknown""#))
     }
   }
 
-  /// The page also updates itself if its URL contains a user name and a password. `fetch` refuses such URLs.
+  /// `fetch` refuses a URL with a user name and a password. The page must update itself nevertheless.
   @Test func thePageUpdatesItselfWithAPasswordInTheURL() async throws {
     try await LocalService.run({ $0.adminToken = "secret" }) { service in
       try await Browser.run { browser in

@@ -3,7 +3,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The page updates itself in place while it is visible, also when the server or the database fails.
+/// The page updates itself without a reload while it is visible. After an outage of the server or of the database, it
+/// continues to do so.
 @Suite(.endedIfItHangs) struct StatusPageUpdateTests {
   /// Adds finished jobs. A job with a lower number is older.
   private static func addJobs(_ numbers: ClosedRange<Int>, to service: LocalService) async throws {
@@ -40,27 +41,27 @@ import Testing
             document.querySelector('footer a').focus({preventScroll: true});
             const name = window.row.querySelector('[title]').firstChild;
             getSelection().setBaseAndExtent(name, 1, name, 6);
-            window.place = window.row.getBoundingClientRect().top;
+            window.rowTop = window.row.getBoundingClientRect().top;
             return scrollY > 0 && getSelection().toString() === 'umber';
           })()
           """)
         #expect(isSet)
         try await Self.addJobs(46...60, to: service)
         try await tab.until("\(Self.element(60)) !== null")
-        // The oldest rows are gone.
+        // The oldest rows have been removed.
         #expect(try await tab.value("\(Self.element(10)) === null"))
         let kept: [Bool] = try await tab.value(
           """
           [window.row === \(Self.element(20)), getSelection().toString() === 'umber',
            document.activeElement === document.querySelector('footer a'),
-           Math.abs(window.row.getBoundingClientRect().top - window.place) <= 1]
+           Math.abs(window.row.getBoundingClientRect().top - window.rowTop) <= 1]
           """)
         #expect(kept == [true, true, true, true])
         let order: [String] = try await tab.value(
           "[...document.querySelectorAll('#jobs [title]')].map(name => name.title)")
         #expect(order == (11...60).reversed().map { "number \($0)" })
 
-        // A selection in a changing text is kept, too.
+        // If an update changes a text, a selection in this text is kept, too.
         try await tab.until(
           """
           (() => {
@@ -82,9 +83,9 @@ import Testing
     }
   }
 
-  /// Tests updates of random pages. An update turns one page into the other. Elements with the same ID stay the same
-  /// objects.
-  @Test func anUpdateTurnsOnePageIntoTheOther() async throws {
+  /// Runs the page's update function on random pages. It must change the old page into the new page. Elements whose ID
+  /// is in both pages must stay the same objects.
+  @Test func anUpdateChangesOnePageIntoTheOther() async throws {
     let seed = SeededGenerator.seedOfTest()
     try await LocalService.run { service in
       try await Browser.run { browser in
@@ -144,7 +145,7 @@ import Testing
 
   /// While the server is down, the page keeps its content and shows how old it is. After the restart, the page updates
   /// itself again.
-  @Test func thePageSurvivesARestartOfTheServer() async throws {
+  @Test func thePageUpdatesAgainAfterARestartOfTheServer() async throws {
     try await LocalService.withSite { site in
       var site = site
       // The server must restart at the same address. Other tests do not use the address, because its host is random.
@@ -176,7 +177,7 @@ import Testing
     }
   }
 
-  @Test func thePageSurvivesAnOutageOfTheDatabase() async throws {
+  @Test func thePageUpdatesAgainAfterAnOutageOfTheDatabase() async throws {
     try await LocalService.run { service in
       let first = try await service.create()
       try await Browser.run { browser in
@@ -184,12 +185,12 @@ import Testing
         try await tab.open(service.baseURL + "/")
         let late = try await browser.tab()
         try await service.withoutDatabase {
-          // A page that is opened now has no jobs.
+          // A page that is opened during the outage has no jobs.
           try await late.open(service.baseURL + "/")
           #expect(try await late.value(Self.notice) == "The database is not available.")
           #expect(try await late.value("document.querySelectorAll('#jobs tr').length") == 0)
           #expect(try await late.value("document.querySelectorAll('#requests tr').length > 0"))
-          // A program gets the problem as the response.
+          // A program gets a problem document instead of a page.
           #expect(try await service.get("/").problem().status == 503)
           try await tab.bringToFront()
           try await tab.until(
@@ -235,7 +236,7 @@ import Testing
         try await tab.open(service.baseURL + "/")
         try await tab.until("asked >= 2 && asked === answered && timers.size === 1")
         let other = try await browser.tab()
-        // A request that was running may still end.
+        // A request that was in progress might still end.
         try await tab.until("document.hidden && asked === answered && timers.size === 0")
         let asked: Int = try await tab.value("asked")
         try await other.open("about:blank")

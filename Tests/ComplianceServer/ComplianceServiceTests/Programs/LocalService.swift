@@ -20,7 +20,7 @@ struct LocalService {
   static let token = "first-app"
   static let otherToken = "second-app"
 
-  /// A server that can be started and interrupted any number of times on the same state.
+  /// A database and a spool directory. A server can be started with them and interrupted any number of times.
   struct Site {
     let database: TestDatabase
     let spool: String
@@ -34,7 +34,7 @@ struct LocalService {
         spool: FilePath(spool), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
       configuration.gate = { await gate.pass($0) }
       configuration.sweepInterval = .milliseconds(20)
-      // A busy test machine must not count as a failure.
+      // A health check must not end too early because the test machine is busy.
       configuration.healthTimeout = .seconds(60)
       configure(&configuration)
       return try await ComplianceServer.withRunning(configuration) { address in
@@ -83,8 +83,8 @@ struct LocalService {
   }
 }
 
-/// The response to a request.
-struct Answer {
+/// The service's response to a request, with the complete body.
+struct ServiceResponse {
   let status: Int
   let headers: HTTPHeaders
   let body: [UInt8]
@@ -103,7 +103,7 @@ struct Answer {
   /// Returns the job in a successful response.
   func job(_ location: SourceLocation = #_sourceLocation) throws -> WireJob {
     try #require(status == 200, "\(status) \(text)", sourceLocation: location)
-    return try decoded(WireJob.Answer.self).data
+    return try decoded(WireJob.Response.self).data
   }
 
   /// Returns the problem in an error response. Checks the members that every problem has.
@@ -120,8 +120,9 @@ struct Answer {
   }
 }
 
+/// The members of a job in a response, with the API's names.
 struct WireJob: Decodable, Equatable {
-  struct Answer: Decodable {
+  struct Response: Decodable {
     let data: WireJob
   }
 
@@ -146,6 +147,7 @@ struct WireJob: Decodable, Equatable {
   let download_expires_at: String
 }
 
+/// The members of a problem document, which is the body of an error response.
 struct WireProblem: Decodable {
   let type: String
   let title: String
@@ -155,7 +157,7 @@ struct WireProblem: Decodable {
   let value: String?
   let resource_id: String?
 
-  /// The kind of the problem.
+  /// The last part of the problem's type URL, such as `conflict`.
   var kind: Substring { type.split(separator: "/").last ?? "" }
 }
 
@@ -165,7 +167,7 @@ extension LocalService {
   func send(
     _ method: HTTPMethod, _ url: String, token: String? = token, contentType: String? = nil,
     body: HTTPClientRequest.Body? = nil
-  ) async throws -> Answer {
+  ) async throws -> ServiceResponse {
     var request = HTTPClientRequest(url: url.hasPrefix("/") ? baseURL + url : url)
     request.method = method
     if let token { request.headers.add(name: "authorization", value: "Bearer \(token)") }
@@ -174,19 +176,21 @@ extension LocalService {
     return try await send(request)
   }
 
-  func send(_ request: HTTPClientRequest) async throws -> Answer {
+  func send(_ request: HTTPClientRequest) async throws -> ServiceResponse {
     let response = try await HTTPClient.shared.execute(request, timeout: .seconds(60))
     let bytes = try await response.body.collect(upTo: 64 * 1024 * 1024)
-    return Answer(
+    return ServiceResponse(
       status: Int(response.status.code), headers: response.headers,
       body: Array(bytes.readableBytesView))
   }
 
-  func get(_ path: String, token: String? = token) async throws -> Answer {
+  func get(_ path: String, token: String? = token) async throws -> ServiceResponse {
     try await send(.GET, path, token: token)
   }
 
-  func post(_ json: String, query: String = "", token: String? = token) async throws -> Answer {
+  func post(_ json: String, query: String = "", token: String? = token) async throws
+    -> ServiceResponse
+  {
     try await send(
       .POST, Self.jobsPath + query, token: token, contentType: "application/json",
       body: .bytes(ByteBuffer(string: json)))
@@ -198,7 +202,7 @@ extension LocalService {
 
   func put(
     _ text: String, to url: String, contentType: String? = "text/plain", token: String? = token
-  ) async throws -> Answer {
+  ) async throws -> ServiceResponse {
     try await send(
       .PUT, url, token: token, contentType: contentType, body: .bytes(ByteBuffer(string: text)))
   }
@@ -227,8 +231,8 @@ extension LocalService {
   /// Creates a job, uploads the text, and returns the job after it has been processed.
   func uploaded(_ type: String, _ text: String) async throws -> WireJob {
     let job = try await create(type)
-    let answer = try await put(text, to: job.upload_url, token: token(for: job.upload_url))
-    try #require(answer.status == 200, "\(answer.status) \(answer.text)")
+    let response = try await put(text, to: job.upload_url, token: token(for: job.upload_url))
+    try #require(response.status == 200, "\(response.status) \(response.text)")
     try await gate.reached { $0 == .processed(jobID: job.id) }
     return try await self.job(job.id)
   }

@@ -5,7 +5,7 @@ import Testing
 /// The program with PgBouncer between it and the database.
 @Suite(.endedIfItHangs) struct PoolerProgramTests {
   @Test(arguments: [Pooler.Mode.transaction, .statement], [1, 2, 20])
-  func everyCommandRefusesAPoolerThatKeepsNoSession(
+  func everyCommandRefusesAPoolerThatIsNotInSessionMode(
     _ mode: Pooler.Mode, sessionsMax: Int
   ) async throws {
     try await withTestDatabase(.platform) { database in
@@ -15,26 +15,26 @@ import Testing
           ["seed", "--accounts", "5", "--posts", "10"],
           ["migrate", "up"], ["migrate", "status"], ["migrate", "down", "--yes"],
         ] {
-          let ending = try await Program.run(
+          let result = try await Program.run(
             "compliance-server", arguments, environment: ["DATABASE_URL": pooler.url(of: database)])
-          #expect(ending.code == 2, "\(arguments): \(ending)")
+          #expect(result.code == 2, "\(arguments): \(result)")
           #expect(
-            ending.stderr.contains("PgBouncer") && ending.stderr.contains("pool_mode = session"),
-            "\(arguments): \(ending.stderr)")
-          #expect(!ending.stderr.contains(Pooler.password))
+            result.stderr.contains("PgBouncer") && result.stderr.contains("pool_mode = session"),
+            "\(arguments): \(result.stderr)")
+          #expect(!result.stderr.contains(Pooler.password))
         }
       }
     }
   }
 
-  @Test func itServesThroughAPoolerThatKeepsTheSession() async throws {
+  @Test func theProgramWorksThroughAPoolerInSessionMode() async throws {
     try await withTestDatabase { database in
       try await Pooler.serving(.init(.session)) { pooler in
         let environment = ["DATABASE_URL": pooler.url(of: database)]
         for arguments in [["migrate", "up"], ["seed", "--accounts", "5", "--posts", "10"]] {
-          let ending = try await Program.run(
+          let result = try await Program.run(
             "compliance-server", arguments, environment: environment)
-          #expect(ending.code == 0, "\(arguments): \(ending)")
+          #expect(result.code == 0, "\(arguments): \(result)")
         }
         let spool = FileManager.default.temporaryDirectory.appending(path: database.name).path()
         defer { try? FileManager.default.removeItem(atPath: spool) }

@@ -134,14 +134,14 @@ import Testing
     (["serve", "--token", "x", "--storage-public-url", "https://x@x.example"], "no user"),
     (["serve", "--token", "x", "--tokens", "x"], "--tokens"),
   ])
-  func wrongUsageIsRefused(_ arguments: [String], naming word: String) async throws {
+  func wrongUsageIsRefused(_ arguments: [String], naming part: String) async throws {
     let process = try await ServerProcess(
       arguments, environment: ["COMPLIANCE_SERVER_TOKEN": ""])
-    #expect(process.log.contains(word))
+    #expect(process.log.contains(part))
     #expect(await process.exitCode() == 2)
   }
 
-  /// The current upload is completed, and new connections are refused.
+  /// After SIGTERM, the server completes the current upload and refuses new connections.
   @Test func currentRequestsAreFinishedAtShutdown() async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site)
@@ -159,8 +159,9 @@ import Testing
       process.send(signal: SIGTERM)
       while (try? RawConnection(to: service.baseURL)) != nil {}
       try connection.send("2\n")
-      let answer = await connection.readToEnd()
-      #expect(answer.hasPrefix("HTTP/1.1 200 ") && answer.contains("in_progress"), "\(answer)")
+      let response = await connection.readToEnd()
+      #expect(
+        response.hasPrefix("HTTP/1.1 200 ") && response.contains("in_progress"), "\(response)")
       #expect(await process.exitCode() == 0)
 
       let next = try await ServerProcess.serving(site)
@@ -175,9 +176,11 @@ import Testing
     try await LocalService.withSite { site in
       try await withTemporaryDirectory { directory in
         let path = directory.appending("log").string
-        #expect(FileManager.default.createFile(atPath: path, contents: nil))
+        let log = try FileDescriptor.open(
+          path, .writeOnly, options: .create, permissions: .ownerReadWrite)
+        defer { try? log.close() }
         let process = try await ServerProcess.serving(
-          site, .native, ["--access-log"], stdout: try #require(FileHandle(forWritingAtPath: path)))
+          site, .native, ["--access-log"], stdout: log)
         let service = try LocalService(site: site, process)
         for _ in 1...200 { _ = try await service.get("/healthz") }
         #expect(await process.end(by: SIGTERM) == 0)
@@ -210,10 +213,10 @@ import Testing
     (["faults"], ["lose_response", "truncate", "profile", "rate", "/admin/faults"]),
     (["migrate"], ["up", "down", "status"]),
   ])
-  func theHelpNamesEveryOption(_ command: [String], naming words: [String]) async throws {
+  func theHelpNamesCommandsOptionsAndPages(_ command: [String], names: [String]) async throws {
     let help = try await Program.run("compliance-server", command + ["--help"])
     #expect(help.code == 0)
-    for word in words { #expect(help.stdout.contains(word), "\(word)") }
+    for name in names { #expect(help.stdout.contains(name), "\(name)") }
     #expect(help.stdout.split(separator: "\n").allSatisfy { $0.count <= 100 })
   }
 }

@@ -5,7 +5,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Test data. It contains a post or an account for each event.
+/// The platform's state. It contains a post or an account for each kind of event.
 enum PublicClientData {
   static let script = """
     INSERT INTO platform.accounts (account_id, username, created_at, state, state_changed_at) VALUES
@@ -25,8 +25,8 @@ enum PublicClientData {
   static let submission = "1\n2\n3\n4\n5\n6\n7\n8\n9\n99\n"
 
   /// Returns SQL that selects the IDs with the expected action and reason in a profile.
-  static func verdicts(_ type: String, _ profile: WireProfile) -> String {
-    let isLegacy = profile == .gcs
+  static func expectedEvents(_ type: String, _ profile: WireProfile) -> String {
+    let isGCS = profile == .gcs
     return type == "users"
       ? "SELECT account_id, 'delete ' || state FROM platform.accounts WHERE state <> 'active'"
       : """
@@ -34,25 +34,25 @@ enum PublicClientData {
                            WHEN deleted_at IS NOT NULL THEN 'delete deleted'
                            WHEN bounced_at IS NOT NULL THEN 'delete bounced'
                            WHEN geo_removed_at IS NOT NULL
-                           THEN '\(isLegacy ? "delete scrub_geo" : "scrub_geo scrub_geo")'
-                           WHEN edited_at IS NOT NULL AND \(!isLegacy) THEN 'rehydrate tweet_edited' END
+                           THEN '\(isGCS ? "delete scrub_geo" : "scrub_geo scrub_geo")'
+                           WHEN edited_at IS NOT NULL AND \(!isGCS) THEN 'rehydrate tweet_edited' END
       FROM platform.posts JOIN platform.accounts ON account_id = author_id WHERE post_id <> 10
       """
   }
 }
 
 extension LocalService {
-  /// Compares a downloaded result with the platform's state.
-  func expectVerdicts(
+  /// Compares a downloaded result with the platform's state, and expects that the job is complete.
+  func expectEvents(
     _ result: String, _ type: String, _ profile: WireProfile,
     _ location: SourceLocation = #_sourceLocation
   ) async throws {
     let expected = try await database.withConnection {
       try await $0.query(
         """
-        SELECT id || ' ' || words
-               FROM (\(trusted: PublicClientData.verdicts(type, profile))) AS verdict (id, words)
-        WHERE words IS NOT NULL
+        SELECT id || ' ' || action_and_reason
+        FROM (\(trusted: PublicClientData.expectedEvents(type, profile))) AS event (id, action_and_reason)
+        WHERE action_and_reason IS NOT NULL
         """
       ).rows(as: String.self)
     }
@@ -101,7 +101,7 @@ struct ClientOutput {
   }
 }
 
-/// twarc's command line, in its own directory.
+/// Runs twarc's command line in its own working directory.
 struct Twarc {
   let service: LocalService
   private let directory: String
@@ -139,7 +139,7 @@ struct Twarc {
     return try JSONSerialization.jsonObject(with: Data(output.utf8))
   }
 
-  /// Lets twarc create a job and upload to it.
+  /// Lets twarc create a job and upload the submission.
   /// - Returns: the job's ID.
   func created(_ type: String) async throws -> String {
     _ = try await run("create", type, "ids.txt", "--job-name", "by twarc", "--no-wait")

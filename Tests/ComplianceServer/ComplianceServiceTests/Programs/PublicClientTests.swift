@@ -20,7 +20,7 @@ import Testing
       #expect(empty["data"] is NSNull)
       #expect((empty["meta"] as? [String: Int]) == ["result_count": 0])
       try printed.expectOneJob(type: type, name: "by tweepy")
-      try await hosts.service.expectVerdicts(
+      try await hosts.service.expectEvents(
         try #require(printed.object["result"] as? String), type, profile)
 
       var refusals = [
@@ -43,7 +43,7 @@ import Testing
 
   // MARK: xdk
 
-  /// xdk is X's own client. Its base URL can be configured.
+  /// xdk is X's own client. It has a setting for the base URL, so the test needs no proxy.
   @Test(arguments: [(WireProfile.native, "tweets"), (.native, "users"), (.gcs, "tweets")])
   func xdkCompletesAJob(_ profile: WireProfile, _ type: String) async throws {
     try await LocalService.run({
@@ -59,7 +59,7 @@ import Testing
         (printed.object["empty"] as? [Any])?.isEmpty == true
           && printed.object["count"] as? Int == 0)
       try printed.expectOneJob(type: type, name: "by xdk")
-      try await service.expectVerdicts(
+      try await service.expectEvents(
         try #require(printed.object["result"] as? String), type, profile)
       for (step, status) in [
         ("conflict", 409), ("unknown", 404), ("filter", 400), ("stranger", 401),
@@ -84,7 +84,7 @@ import Testing
       _ = try await twarc.run("list", type, "--verbose")
 
       _ = try await twarc.run("download", job, "result.ndjson", "--no-wait")
-      try await twarc.service.expectVerdicts(try twarc.file("result.ndjson"), type, .gcs)
+      try await twarc.service.expectEvents(try twarc.file("result.ndjson"), type, .gcs)
     }
   }
 
@@ -96,7 +96,7 @@ import Testing
       let job = try await twarc.created("tweets")
       #expect(try await twarc.service.states() == ["tweets created"])
 
-      // The test uploads instead of twarc.
+      // The test uploads the submission itself.
       let url = try await twarc.service.job(job).upload_url
       let path = try #require(url.split(separator: "https://api.x.com").first)
       _ = try await twarc.service.put(PublicClientData.submission, to: String(path)).job()
@@ -112,7 +112,8 @@ import Testing
 
   // MARK: curl
 
-  /// Returns the curl commands in the service's reference page. The key of each part is the comment at its beginning.
+  /// Returns the curl commands in the service's reference page. The key of each part is its first comment, up to the
+  /// colon.
   private static func quickStart() throws -> [Substring: String] {
     let page = try String(
       contentsOfFile: repositoryRootPath + "/docs/reference/service.md", encoding: .utf8)
@@ -145,7 +146,7 @@ import Testing
             "API": service.baseURL, "COMPLIANCE_SERVER_TOKEN": LocalService.token,
           ])
         let result = directory.appending("result.ndjson").string
-        try await service.expectVerdicts(
+        try await service.expectEvents(
           try String(contentsOfFile: result, encoding: .utf8), "tweets", profile)
       }
     }

@@ -4,10 +4,11 @@ import SystemPackage
 import TestSupport
 
 /// A service at the host names of X and Google, for clients that have no setting for the host name. The test's proxy
-/// connects these clients to nginx. The clients trust the test's certificate authority.
+/// connects these clients to nginx, which forwards their requests to the service. The clients trust the test's
+/// certificate authority.
 struct PublicHosts {
   let service: LocalService
-  /// The environment for programs that use Python's requests.
+  /// The environment for programs that use the Python library requests.
   let environment: [String: String]
 
   private static let api = ["api.x.com", "api.twitter.com"]
@@ -26,8 +27,8 @@ struct PublicHosts {
       $0.rateLimit = nil
     }) { service in
       try await withTemporaryDirectory { directory in
-        let authority = try CertificateAuthority(in: directory)
-        let certificate = try authority.certificate(for: api + [storage])
+        let authority = try await CertificateAuthority(in: directory)
+        let certificate = try await authority.certificate(for: api + [storage])
         let sites =
           api.map { ReverseProxy.Site($0, to: service.baseURL) }
           + [ReverseProxy.Site(storage, to: "http://\(storageAddress)")]
@@ -39,7 +40,7 @@ struct PublicHosts {
             ["connect_proxy.py", front.host, "\(front.port)"] + hosts
           ) { port in
             let proxy = "http://127.0.0.1:\(port)"
-            // Both spellings are set. The lower-case variable has precedence, and it may already be set on the machine.
+            // Clients prefer the lower-case variable, and the machine might already have it. So both spellings are set.
             return try await body(
               PublicHosts(
                 service: service,

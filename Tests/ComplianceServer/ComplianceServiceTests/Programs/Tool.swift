@@ -1,4 +1,5 @@
 import Foundation
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -28,19 +29,18 @@ enum Tool {
 
   /// Runs a server script of Tests/tools while `body` runs.
   /// - Parameters:
-  ///   - command: the script's name, and its arguments. It prints its port and serves until its stdin ends.
+  ///   - command: the script's name, and its arguments. The script prints its port and serves until its stdin ends.
   ///   - body: called with the port.
   static func serving<R: Sendable>(
     _ command: [String], _ body: (Int) async throws -> R
   ) async throws -> R {
-    let process = Process()
-    process.executableURL = URL(filePath: try path("python"))
-    process.arguments = [script(command[0])] + command.dropFirst()
     let (stdin, stdout) = (Pipe(), Pipe())
-    process.standardInput = stdin
-    process.standardOutput = stdout
-    process.standardError = FileHandle.nullDevice
-    try process.run()
+    _ = try ChildProcess(
+      [path("python"), script(command[0])] + command.dropFirst(),
+      stdin: FileDescriptor(rawValue: stdin.fileHandleForReading.fileDescriptor),
+      stdout: FileDescriptor(rawValue: stdout.fileHandleForWriting.fileDescriptor))
+    try stdin.fileHandleForReading.close()
+    try stdout.fileHandleForWriting.close()
     defer { try? stdin.fileHandleForWriting.close() }
     let line = await firstLine(stdout)
     return try await body(try #require(Int(line), "\(command[0]) printed: \(line)"))
@@ -54,53 +54,28 @@ enum Tool {
     _ path: String, _ arguments: [String], environment: [String: String] = [:],
     directory: String? = nil
   ) async throws -> String {
-    let process = Process()
-    process.executableURL = URL(filePath: path)
-    process.arguments = arguments
-    if let directory { process.currentDirectoryURL = URL(filePath: directory) }
-    process.environment = ProcessInfo.processInfo.environment
-      .merging(environment) { _, new in new }
-    let (stdout, stderr) = (Pipe(), Pipe())
-    process.standardOutput = stdout
-    process.standardError = stderr
-    try process.run()
-    let identifier = process.processIdentifier
-    let (output, errors) = await withTaskCancellationHandler {
-      async let errorText = read(stderr)
-      return (await read(stdout), await errorText)
-    } onCancel: {
-      // A program that hangs must not block the tests.
-      kill(identifier, SIGKILL)
-    }
-    process.waitUntilExit()
-    guard process.terminationStatus == 0 else {
+    let program = try await Program.external(
+      [path] + arguments, environment: environment, directory: directory)
+    guard program.code == 0 else {
       throw Failed(
-        description:
-          "\(path) \(arguments) ended with \(process.terminationStatus):\n\(output)\n\(errors)")
+        description: """
+          \(path) \(arguments) ended with \(program.code):
+          \(program.stdout)
+          \(program.stderr)
+          """)
     }
-    return output
+    return program.stdout
   }
 
   /// Returns the text until the first line feed or the end.
-  static func firstLine(_ pipe: Pipe) async -> String {
-    await withCheckedContinuation { done in
-      DispatchQueue.global().async {
-        var line: [UInt8] = []
-        let file = pipe.fileHandleForReading
-        while let byte = try? file.read(upToCount: 1)?.first, byte != UInt8(ascii: "\n") {
-          line.append(byte)
-        }
-        done.resume(returning: String(decoding: line, as: UTF8.self))
+  private static func firstLine(_ pipe: Pipe) async -> String {
+    let file = pipe.fileHandleForReading
+    return await blocking {
+      var line: [UInt8] = []
+      while let byte = try? file.read(upToCount: 1)?.first, byte != UInt8(ascii: "\n") {
+        line.append(byte)
       }
-    }
-  }
-
-  private static func read(_ pipe: Pipe) async -> String {
-    await withCheckedContinuation { done in
-      DispatchQueue.global().async {
-        let data = pipe.fileHandleForReading.readDataToEndOfFile()
-        done.resume(returning: String(decoding: data, as: UTF8.self))
-      }
+      return String(decoding: line, as: UTF8.self)
     }
   }
 }

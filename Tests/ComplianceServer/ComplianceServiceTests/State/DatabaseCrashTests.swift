@@ -5,7 +5,7 @@ import Testing
 
 /// The database server crashes while the service runs, for example because memory runs out.
 @Suite(.endedIfItHangs) struct DatabaseCrashTests {
-  @Test func aDatabaseCrashGives503UntilItRecovers() async throws {
+  @Test func aDatabaseCrashGives503UntilTheDatabaseRecovers() async throws {
     let spool = FileManager.default.temporaryDirectory
       .appending(path: "crash-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: spool) }
@@ -16,15 +16,15 @@ import Testing
         let job = try await service.create()
         let path = "\(LocalService.jobsPath)/\(job.id)"
         for round in 1...3 {
-          // Now the pool has idle connections.
+          // After this request, the pool has idle connections.
           _ = try await service.get(path).job()
           try await server.crash()
-          var answer = try await service.get(path)
-          while answer.status != 200 {
-            let problem = try answer.problem()
-            #expect(problem.status == 503, "round \(round): \(answer.text)")
+          var response = try await service.get(path)
+          while response.status != 200 {
+            let problem = try response.problem()
+            #expect(problem.status == 503, "round \(round): \(response.text)")
             if problem.status != 503 { break }
-            answer = try await service.get(path)
+            response = try await service.get(path)
           }
         }
         await server.recovered()

@@ -3,30 +3,15 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The real program on a disk that is really full: one job fails, and the service continues.
+/// Tests the real program with a spool directory on a small file system, which becomes full.
 @Suite(.endedIfItHangs) struct DiskFullTests {
-  /// The namespace options of unshare. Root gets no user namespace. In a user namespace, root could not use the files
-  /// of other users, such as PostgreSQL's socket.
-  private static let namespaceOptions = geteuid() == 0 ? "-m" : "-rm"
-
-  /// Whether this machine permits private mounts.
-  private static let canMount: Bool = {
-    let process = Process()
-    process.executableURL = URL(filePath: "/usr/bin/unshare")
-    process.arguments = [namespaceOptions, "/bin/mount", "-t", "tmpfs", "none", "/mnt"]
-    process.standardError = FileHandle.nullDevice
-    guard (try? process.run()) != nil else { return false }
-    process.waitUntilExit()
-    return process.terminationStatus == 0
-  }()
-
   /// Starts the program with a private spool directory of 96 KiB.
   private static let launcher = [
-    "/usr/bin/unshare", namespaceOptions, "/bin/bash", "-c",
+    "/usr/bin/unshare", PrivateNamespace.mounts, "/bin/bash", "-c",
     #"mount -t tmpfs -o size=96k none "$SPOOL" && exec "$0" "$@""#,
   ]
 
-  @Test(.enabled(if: canMount, "mounting a file system is not allowed here"))
+  @Test(.enabled("mounting a file system is not allowed here", PrivateNamespace.canMount))
   func oneJobFailsAndTheServiceContinues() async throws {
     try await LocalService.withSite { site in
       try FileManager.default.createDirectory(
@@ -52,10 +37,10 @@ import Testing
       #expect(
         failed.error == "The service has no space left to store the result. Create a new job later."
       )
-      // The partial result is removed, and the slot is free.
+      // The partial result was removed, and the App can create another job of the same type.
       #expect(try await processed("1\n2\n").status == "complete")
 
-      // An upload on the full disk is refused, and its job still waits.
+      // An upload that does not fit on the disk is refused, and its job still waits for an upload.
       let job = try await service.create("users")
       let refused = try await service.put(
         String(repeating: "0000000000000000001\n", count: 6000), to: job.upload_url)
@@ -90,9 +75,9 @@ import Testing
     }
   }
 
-  /// A second server is also refused if the disk is full. After the first server is killed, the second server continues
-  /// its jobs.
-  @Test(.enabled(if: canMount, "mounting a file system is not allowed here"))
+  /// While the first server runs, a second server is refused, even if the disk is full. After the first server is
+  /// killed, the next server continues the first server's jobs.
+  @Test(.enabled("mounting a file system is not allowed here", PrivateNamespace.canMount))
   func theNextServerContinuesTheJobsOfAKilledServer() async throws {
     try await LocalService.withSite { site in
       try FileManager.default.createDirectory(
@@ -107,8 +92,8 @@ import Testing
       let tooMuch = String(repeating: "0000000000000000001\n", count: 6000)
       #expect(try await service.put(tooMuch, to: waiting.upload_url).problem().status == 503)
 
-      let surroundings = try Namespaces(of: first)
-      let launcher = surroundings.launcher
+      let namespaces = try Namespaces(of: first)
+      let launcher = namespaces.launcher
       let refused = try await ServerProcess.serving(site, launcher: launcher)
       #expect(
         refused.log.contains("another compliance-server uses this database"), "\(refused.log)")
@@ -131,7 +116,7 @@ import Testing
       while try await successor.job(again.id).status == "in_progress" {}
       #expect(try await successor.job(again.id).status == "complete")
       #expect(await second.end(by: SIGTERM) == 0)
-      withExtendedLifetime(surroundings) {}
+      withExtendedLifetime(namespaces) {}
     }
   }
 }

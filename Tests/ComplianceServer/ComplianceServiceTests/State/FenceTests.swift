@@ -5,13 +5,15 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// After another server has become the owner of a database, no session of an earlier server can change it.
+/// After another server has become the owner of a database, no session of an earlier server can change the database.
 @Suite(.endedIfItHangs) struct FenceTests {
   private static let jobs = "\(LocalService.jobsPath)?type=tweets"
+  /// The keys of an advisory lock. Each session of a server has this lock in shared mode.
   private static let fence: SQL = "hashtext('compliance.server'), 1"
 
-  /// The old server has not noticed yet that it has lost the ownership. Its sessions still exist.
-  @Test func aServerWithoutOwnershipAnswersWith503() async throws {
+  /// The old server's sessions are terminated, and it has not noticed yet that it has lost the ownership. It must
+  /// respond with 503.
+  @Test func aServerWithoutOwnershipRespondsWith503() async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site)
       let service = try LocalService(site: site, process)
@@ -30,14 +32,14 @@ import Testing
             """)
         }
         _ = try await successor.query("SELECT pg_advisory_unlock(\(Self.fence))")
-        var answers = 0
+        var responses = 0
         // Loop until the server notices the loss and ends.
-        while let answer = try? await service.get(Self.jobs) {
-          answers += 1
-          #expect(answer.status == 503, "\(answer.text)")
-          if answer.status != 503 { break }
+        while let response = try? await service.get(Self.jobs) {
+          responses += 1
+          #expect(response.status == 503, "\(response.text)")
+          if response.status != 503 { break }
         }
-        #expect(answers > 0)
+        #expect(responses > 0)
         #expect(await process.exitCode() != 0)
       }
     }
@@ -104,9 +106,9 @@ import Testing
 
   // MARK: Remaining sessions
 
-  /// Takes a lock in the session, so the session looks like a session of an earlier server. Returns the session's
-  /// process ID.
-  private static func linger(_ connection: Connection) async throws -> Int {
+  /// Takes the lock that each session of a server has, so that this session looks like a session of an earlier server.
+  /// Returns the session's process ID.
+  private static func takeFence(_ connection: Connection) async throws -> Int {
     try await connection.query(
       "SELECT pg_backend_pid() FROM pg_advisory_lock_shared(\(fence)) AS l"
     ).onlyRow(as: Int.self)
@@ -114,20 +116,22 @@ import Testing
 
   @Test func remainingSessionsAreTerminated() async throws {
     try await LocalService.withSite { site in
-      let lingering = try await Connection.connect(site.database.connectionString)
-      _ = try await Self.linger(lingering)
+      let remaining = try await Connection.connect(site.database.connectionString)
+      _ = try await Self.takeFence(remaining)
       try await site.serving { service in
         let status = try await service.get(Self.jobs).status
         #expect(status == 200)
       }
-      await #expect(throws: PostgreSQLError.self) { _ = try await lingering.query("SELECT 1") }
-      await lingering.close()
+      await #expect(throws: PostgreSQLError.self) { _ = try await remaining.query("SELECT 1") }
+      await remaining.close()
     }
   }
 
-  /// The server's role may not terminate these sessions, because they belong to another role.
+  /// The server's role has no privilege to terminate the remaining session, because the session belongs to another
+  /// role.
+  /// - Parameter isEnding: whether the session ends before the server's time limit.
   @Test(arguments: [false, true])
-  func sessionsThatMayNotBeTerminatedAreNamed(_ isEnding: Bool) async throws {
+  func theServerNamesASessionThatItCannotTerminate(_ isEnding: Bool) async throws {
     try await LocalService.withSite { site in
       let role = site.database.name + "_server"
       try await site.database.withConnection {
@@ -147,14 +151,14 @@ import Testing
         $0.takeoverTimeout = isEnding ? .seconds(60) : .seconds(2)
         $0.logger = collectingLogger(log)
       }
-      let lingering = try await Connection.connect(site.database.connectionString)
-      let process = try await Self.linger(lingering)
+      let remaining = try await Connection.connect(site.database.connectionString)
+      let process = try await Self.takeFence(remaining)
       if isEnding {
         async let served = own.serving { try await $0.get(Self.jobs).status }
         while !log.all.contains(where: { $0.contains("PostgreSQL's process \(process)") }) {
           await Task.yield()
         }
-        await lingering.close()
+        await remaining.close()
         #expect(try await served == 200)
       } else {
         let error = await #expect(throws: StartError.self) { try await own.serving { _ in } }
@@ -162,8 +166,8 @@ import Testing
         #expect(message.contains("PostgreSQL's process \(process)"), "\(message)")
         #expect(message.contains("of the role lethe"), "\(message)")
         #expect(error?.remedy.contains("pg_terminate_backend(\(process))") == true)
-        #expect(try await lingering.query("SELECT 1").onlyRow(as: Int.self) == 1)
-        await lingering.close()
+        #expect(try await remaining.query("SELECT 1").onlyRow(as: Int.self) == 1)
+        await remaining.close()
       }
       try await site.database.withConnection {
         try await $0.runScript("DROP OWNED BY \(identifier: role); DROP ROLE \(identifier: role)")
@@ -202,8 +206,8 @@ import Testing
     }
   }
 
-  /// The PostgreSQL process of the owner's session is stopped. The server must not treat its own old session as another
-  /// server.
+  /// The PostgreSQL process of the owner's session is stopped with SIGSTOP. The server must not treat its own old
+  /// session as a session of another server.
   @Test func aServerWaitsForItsOwnHangingSession() async throws {
     try await LocalService.withSite { site in
       let log = LineCollector()

@@ -20,7 +20,8 @@ import Testing
         var service = try LocalService(site: site, process)
         let job = try await service.post(way.create()).job()
         let target = try await service.target(of: job, way)
-        // About half of the uploads are complete. A random number of requests follows each upload.
+        // About half of the uploads are complete. A random number of requests follows each upload, so that the kills
+        // come at different times.
         let count =
           Bool.random(using: &random) ? text.count : Int.random(in: 0..<text.count, using: &random)
         try Self.send(text, upTo: count, to: target, way)
@@ -68,8 +69,8 @@ import Testing
     let job = try await service.job(id)
     guard job.status == "created" else { return try await service.processed(id) }
     guard way == .gcsInParts else {
-      let answer = try await service.put(text, to: job.upload_url, service.uploadHeaders(way))
-      try #require(answer.status == 200, "\(answer.text)")
+      let response = try await service.put(text, to: job.upload_url, service.uploadHeaders(way))
+      try #require(response.status == 200, "\(response.text)")
       return try await service.processed(id)
     }
     // After the restart, the storage host listens on another port.
@@ -79,8 +80,8 @@ import Testing
     guard stored.hasPrefix("308") else { return try await service.processed(id) }
     let begin =
       stored.split(separator: "-").dropFirst().last.flatMap { Int($0) }.map { $0 + 1 } ?? 0
-    let answer = try await service.part(text, begin..<text.count, of: session)
-    try #require(answer.status == 200, "\(stored), \(answer.text)")
+    let response = try await service.part(text, begin..<text.count, of: session)
+    try #require(response.status == 200, "\(stored), \(response.text)")
     return try await service.processed(id)
   }
 }

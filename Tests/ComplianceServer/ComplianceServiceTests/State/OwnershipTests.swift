@@ -16,8 +16,8 @@ import Testing
     }
   }
 
-  /// The second server does not change the first server's jobs. The second server's address and spool directory do not
-  /// matter.
+  /// The second server does not change the first server's jobs. The second server is refused with any address and any
+  /// spool directory.
   @Test(arguments: [[], ["--spool", "elsewhere"], ["--listen", "taken"]])
   func aSecondServerIsRefusedAndChangesNothing(arguments: [String]) async throws {
     try await LocalService.withSite { site in
@@ -58,7 +58,9 @@ import Testing
     }
   }
 
-  /// The job files are in another directory. If the server started anyway, each job would fail.
+  /// The service starts with another spool directory, but the jobs' files are still in the old directory. If the server
+  /// started, each job would fail.
+  /// - Parameter isMoved: whether the files are moved to the other directory. Then the server starts.
   @Test(arguments: [false, true])
   func anotherSpoolIsRefusedWhileThereAreFiles(isMoved: Bool) async throws {
     try await LocalService.withSite { site in
@@ -84,7 +86,7 @@ import Testing
         let status = try await service.get(job.download_url.pathAndQuery).status
         #expect(status == 200)
       }
-      // After this update, no file can be downloaded any more.
+      // After this update, no file can be downloaded any more, so the other directory is accepted.
       _ = try await site.database.withConnection {
         try await $0.execute(
           """
@@ -112,8 +114,7 @@ import Testing
     }
   }
 
-  /// The working directory does not matter.
-  @Test func theDefaultSpoolBelongsToTheDatabase() async throws {
+  @Test func theDefaultSpoolDoesNotDependOnTheWorkingDirectory() async throws {
     try await LocalService.withSite { site in
       let state = site.spool + "-state"
       defer { try? FileManager.default.removeItem(atPath: state) }
@@ -138,21 +139,21 @@ import Testing
     }
   }
 
-  /// A server that loses the ownership to another server ends.
   @Test func aServerThatLosesTheOwnershipEnds() async throws {
     try await LocalService.withSite { site in
       let process = try await ServerProcess.serving(site)
       #expect(process.baseURL != nil)
       try await site.database.withConnection { connection in
-        // The server's session is terminated, and the other session gets the lock before the server.
+        // The server's session is terminated, and the test's session takes the lock before the server can take it
+        // again.
         try await Self.takeOver(connection)
         #expect(await process.exitCode() != 0)
       }
     }
   }
 
-  /// A server may not notice at once that it has lost the ownership. It does not remove the files that its successor is
-  /// writing.
+  /// A server might not notice at once that it has lost the ownership. It does not remove the files that its successor
+  /// is writing.
   @Test func aServerWithoutOwnershipRemovesNothing() async throws {
     try await LocalService.withSite { site in
       let lines = LineCollector()
@@ -205,7 +206,7 @@ import Testing
     let seed = SeededGenerator.seedOfTest()
     var random = SeededGenerator(seed: seed)
     let text = Array((0..<20_000).map { "\($0)\n" }.joined().utf8)
-    let right = Submission(text).answers
+    let expected = Submission(text).answers
     try await LocalService.withSite { site in
       var process = try await ServerProcess.serving(site)
       try await LocalService(site: site, process).execute(Submission.platformState)
@@ -214,12 +215,12 @@ import Testing
         let service = try LocalService(site: site, process)
         let job = try await service.post(UploadMethod.native.create()).job()
         async let next = ServerProcess.serving(site)
-        // The upload may get no response.
-        async let answer = try? service.put(
+        // The upload might get no response.
+        async let response = try? service.put(
           text, to: job.upload_url, service.uploadHeaders(.native))
         for _ in 0..<Int.random(in: 0...20, using: &random) { _ = try await service.job(job.id) }
         #expect(await process.end(by: SIGKILL) == SIGKILL)
-        _ = await answer
+        _ = await response
         process = try await next
         let comment: Comment = "seed \(seed), round \(round): \(process.log)"
         try #require(process.baseURL != nil, comment)
@@ -235,7 +236,7 @@ import Testing
         for id in done {
           let job = try await successor.processed(id)
           try #require(job.status == "complete", comment)
-          let isRight = try await successor.answers(of: job, .native) == right
+          let isRight = try await successor.answers(of: job, .native) == expected
           #expect(isRight, comment)
         }
       }

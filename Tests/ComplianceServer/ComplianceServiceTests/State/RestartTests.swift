@@ -8,7 +8,7 @@ import Testing
     try await LocalService.withSite { site in
       let job = try await site.serving { try await $0.create() }
       try await site.serving { service in
-        // Only the port has changed.
+        // After the restart, the server listens on another port. The path and the query of the URL are still valid.
         let url = job.upload_url.pathAndQuery
         let uploaded = try await service.put("1\n", to: url).job()
         #expect(uploaded.status == "in_progress")
@@ -40,7 +40,7 @@ import Testing
     }
   }
 
-  @Test func anUncommittedUploadIsSentAgain() async throws {
+  @Test func anUncommittedUploadMustBeSentAgain() async throws {
     try await LocalService.withSite { site in
       let job = try await site.serving { try await $0.create() }
       try await site.interrupting { service in
@@ -104,7 +104,7 @@ import Testing
     }
   }
 
-  @Test func leftoversAreRemovedAndForeignFilesAreNot() async throws {
+  @Test func unusedFilesOfAJobAreRemovedAndForeignFilesAreNot() async throws {
     try await LocalService.withSite { site in
       let job = try await site.serving { service in
         try await service.finish(service.create(), uploading: "a\n")
@@ -114,7 +114,8 @@ import Testing
       for name in leftovers + foreign {
         #expect(FileManager.default.createFile(atPath: "\(site.spool)/\(name)", contents: nil))
       }
-      // The first sweep wakes the processor, so the sweep has ended when a whole job has been processed.
+      // After another job, wait until a sweep has removed the unused files. The foreign files and the results of two
+      // jobs are left.
       try await site.serving { service in
         _ = try await service.finish(service.create(), uploading: "a\n")
         while try site.spooledFiles.count != foreign.count + 2 {

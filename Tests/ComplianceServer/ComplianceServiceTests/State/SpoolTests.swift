@@ -17,7 +17,7 @@ import Testing
   }
 
   /// Waits until a sweep (every 20 ms) has emptied the spool.
-  private static func becomesEmpty(
+  private static func waitUntilSpoolIsEmpty(
     _ site: LocalService.Site, _ service: LocalService
   ) async throws {
     while try !site.spooledFiles.isEmpty { _ = try await service.get("/healthz") }
@@ -32,7 +32,7 @@ import Testing
         UPDATE compliance.jobs SET download_expires_at = created_at, upload_expires_at = created_at
         """
       )
-      try await Self.becomesEmpty(site, service)
+      try await Self.waitUntilSpoolIsEmpty(site, service)
       #expect(try await service.job(job.id).status == "complete")
     }
   }
@@ -42,7 +42,7 @@ import Testing
       let job = try await service.create()
       try await service.execute("ALTER TABLE platform.posts RENAME TO lost")
       #expect(try await service.finish(job, uploading: "1\n").status == "failed")
-      try await Self.becomesEmpty(site, service)
+      try await Self.waitUntilSpoolIsEmpty(site, service)
     }
   }
 
@@ -60,7 +60,7 @@ import Testing
         UPDATE compliance.upload_sessions SET expires_at = clock_timestamp();
         UPDATE compliance.jobs SET upload_expires_at = created_at
         """)
-      try await Self.becomesEmpty(site, service)
+      try await Self.waitUntilSpoolIsEmpty(site, service)
       #expect(try await service.job(job.id).status == "expired")
       #expect(try await service.query(session) == "410")
     }
@@ -80,9 +80,9 @@ import Testing
       for path in paths {
         let target = try await Self.misnamed(service, job, way, path)
         for url in target {
-          let answer = try await service.put(
+          let response = try await service.put(
             Array("1\n".utf8), to: url, service.uploadHeaders(way))
-          #expect((400..<500).contains(answer.status), "\(url): \(answer.status)")
+          #expect((400..<500).contains(response.status), "\(url): \(response.status)")
         }
       }
       #expect(try site.spooledFiles.isEmpty)
@@ -99,8 +99,8 @@ import Testing
     }
   }
 
-  /// Returns variants of the job's upload URL. Each variant contains a path instead of the ID, the operation, the token
-  /// or the session.
+  /// Returns variants of the job's upload URL. The path replaces the job's ID, follows it, or replaces
+  /// the token or the upload ID.
   private static func misnamed(
     _ service: LocalService, _ job: WireJob, _ way: UploadMethod, _ path: String
   ) async throws -> [String] {

@@ -5,7 +5,7 @@ import Testing
 
 /// On a full disk, one job fails, and the service continues.
 @Suite(.endedIfItHangs) struct StorageFullTests {
-  /// Runs the real program with a file size limit of 64 KiB.
+  /// Runs the real program with a file size limit of 64 KiB. A larger file fails as on a full disk.
   private static func run(
     _ way: UploadMethod, _ body: (LocalService.Site, LocalService) async throws -> Void
   ) async throws {
@@ -30,7 +30,7 @@ import Testing
       #expect(refused.status == 503, "\(refused.text)")
       #expect(refused.text.contains("no space left to store the"), "\(refused.text)")
       #expect(try await service.job(job.id).status == "created")
-      // A session keeps the bytes that it has confirmed. This session has confirmed none.
+      // The service keeps the bytes that it has confirmed to the client. It has confirmed none.
       if way == .gcsInParts {
         #expect(try await service.query(target) == "308")
       } else {
@@ -50,8 +50,8 @@ import Testing
     try await Self.run(way) { site, service in
       // The IDs are 4 KB. Their events are about 100 KB.
       let ids = Array((0..<1000).map { "\($0)\n" }.joined().utf8)
-      let (answer, job) = try await service.submit(ids, way)
-      #expect(answer.status == 200, "\(answer.text)")
+      let (response, job) = try await service.submit(ids, way)
+      #expect(response.status == 200, "\(response.text)")
       let failed = try await service.processed(job.id)
       #expect(failed.status == "failed")
       #expect(failed.error?.contains("no space left to store the result") == true, "\(failed)")
@@ -84,7 +84,7 @@ import Testing
   }
 
   /// The database's disk is full, too, so the job cannot be marked as failed.
-  @Test func aJobThatCannotBeMarkedAsFailedWaitsForTheNextSweep() async throws {
+  @Test func aJobThatCannotBeMarkedAsFailedIsProcessedAfterARestart() async throws {
     try await LocalService.withSite { site in
       var site = site
       site.configure = { $0.sweepInterval = .seconds(3600) }
@@ -99,7 +99,7 @@ import Testing
           """)
         let job = try await service.uploaded("tweets", "1\n")
         for _ in 0..<20 { #expect(try await service.job(job.id).status == "in_progress") }
-        // Meanwhile the job is not retried in a loop.
+        // The service does not retry the job in a loop.
         #expect(service.gate.history.count { $0 == .processing(jobID: job.id) } == 1)
         try await service.execute(
           "DROP TRIGGER refuse ON compliance.jobs; ALTER TABLE platform.lost RENAME TO posts")

@@ -12,7 +12,7 @@ import Warehouse
 /// How PostgreSQL plans the statements that apply runs, with the values that apply binds.
 @Suite struct ApplyPlanTests {
   /// Collects the table's events, and explains the statements of a batch of these events.
-  /// - Returns: one plan for each statement: the change, its verification and its count.
+  /// - Returns: the plans of three statements: the change, the verification of the change, and the count of its rows.
   private static func plans(of table: UnusualTable, events: Int) async throws -> [String] {
     try await PipelineFixture.with(table) { fixture in
       try await fixture.execute("ANALYZE")
@@ -66,7 +66,7 @@ import Warehouse
 
   @Test(arguments: ["timestamptz", "timestamp", "date"])
   func aBatchReadsOnlyThePartitionsOfItsMonths(type: String) async throws {
-    // These are times in the middle of each month of 2023.
+    // The times are in the middle of each month of 2023.
     let seconds = (0..<12).map { 1_673_740_800 + Int64($0) * 2_629_800 }
     let partitions = (1...12).map { month in
       """

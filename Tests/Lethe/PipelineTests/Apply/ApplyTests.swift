@@ -8,7 +8,7 @@ import Testing
 
 @Suite struct ApplyTests {
   /// Runs the stages up to collect. Then `body` runs apply.
-  private func collected(
+  private func withCollectedEvents(
     _ fixture: PipelineFixture, _ pipeline: Pipeline,
     _ body: @escaping @Sendable (PipelineRuntime) async throws -> Void
   ) async throws {
@@ -38,8 +38,8 @@ import Testing
     limit: String, tighter: String, reason: String
   ) async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
-      let pipeline = try fixture.pipeline { $0.replacing(limit, with: tighter) }
+      try await fixture.addSamples(posts: 500)
+      let pipeline = try fixture.pipeline { $0.editing(limit, to: tighter) }
       let stopped = try await fixture.withRuntime(pipeline) { try await $0.run() }
       let report = try #require(stopped.first)
       #expect(report.status == .stopped)
@@ -77,12 +77,13 @@ import Testing
         func pipeline(_ limits: String) throws -> Pipeline {
           try fixture.pipeline(api: url) {
             CollectTests.postsOnly($0)
-              .replacing("max_redacted_percent: 60, max_redacted_rows: 100000", with: limits)
+              .editing("max_redacted_percent: 60, max_redacted_rows: 100000", to: limits)
           }
         }
         let stopped = try await fixture.withRuntime(pipeline(generous)) { try await $0.run() }
         #expect(stopped.last?.status == .stopped)
-        #expect(stopped.last?.stopped.first?.reason.contains("every one of its 10 IDs") == true)
+        let why = stopped.last?.stopped.first?.reason
+        #expect(why?.contains("it would delete every one of its 10 IDs") == true)
         #expect(try await fixture.value("SELECT count(*) FROM warehouse.posts", as: Int.self) == 10)
         let permitting = try pipeline("\(generous), allow_whole_chunks: true")
         let reports = try await fixture.withRuntime(permitting) { runtime in
@@ -95,30 +96,53 @@ import Testing
     }
   }
 
+  @Test func theReasonToStopNamesTheActionOfEveryID() async throws {
+    var script = ScriptedAPI.Script()
+    script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
+        """
+        INSERT INTO warehouse.posts (post_id, author_id, text, place_id, created_at)
+        SELECT p, 1, 'text', 'london', now() FROM generate_series(1, 10) AS p
+        """)
+      try await ScriptedAPI(script).serving { url in
+        let pipeline = try fixture.pipeline(api: url) {
+          CollectTests.postsOnly($0).editing(
+            "max_redacted_percent: 60", to: "max_redacted_percent: 100"
+          )
+          .editing("\n      deleted: delete", to: "\n      deleted: {redact: [place_id]}")
+        }
+        let stopped = try await fixture.withRuntime(pipeline) { try await $0.run() }
+        let why = stopped.last?.stopped.first?.reason
+        #expect(why?.contains("it would redact every one of its 10 IDs") == true, "\(why ?? "")")
+      }
+    }
+  }
+
   @Test func aRowReferencedByAnUndeclaredTableIsReportedAndSetAside() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       let pipeline = try fixture.pipeline { definition in
-        definition.replacing(
+        definition.editing(
           """
                 - table: warehouse.post_media
                   match: post_id
                   actions: {deleted: delete, bounced: delete, suspended: delete, deactivated: delete}
 
-          """, with: "")
+          """, to: "")
       }
-      let held = try await fixture.value(
+      let referenced = try await fixture.value(
         """
         SELECT string_agg(DISTINCT post_id::text, ' ' ORDER BY post_id::text)
         FROM warehouse.post_media JOIN platform.posts AS p USING (post_id)
         JOIN platform.accounts AS a ON a.account_id = p.author_id
         WHERE p.deleted_at IS NOT NULL OR a.state IN ('deleted', 'suspended', 'deactivated')
         """, as: String.self)
-      try await collected(fixture, pipeline) { runtime in
+      try await withCollectedEvents(fixture, pipeline) { runtime in
         let run = try #require(try await runtime.apply().runs.last)
         #expect(run.status == .failed)
         let posts = run.refused.filter { $0.dataset == "posts" }
-        #expect(posts.map(\.id).sorted().joined(separator: " ") == held)
+        #expect(posts.map(\.id).sorted().joined(separator: " ") == referenced)
         #expect(
           posts.allSatisfy {
             $0.why.contains("post_media_post_id_fkey") && $0.remedy.contains("warehouse.post_media")
@@ -129,9 +153,9 @@ import Testing
 
   @Test func applyWaitsForAWritersLockAndAppliesNothingTwice() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       let pipeline = try fixture.pipeline()
-      try await collected(fixture, pipeline) { runtime in
+      try await withCollectedEvents(fixture, pipeline) { runtime in
         try await fixture.database.withConnection { writer in
           try await writer.runScript(
             "BEGIN; UPDATE warehouse.posts SET text = text WHERE post_id = 17000")
@@ -155,9 +179,9 @@ import Testing
 
   @Test func aBatchIsRetriedAfterADeadlock() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
-      let pipeline = try fixture.pipeline { $0.replacing("batch: 20", with: "batch: 100") }
-      try await collected(fixture, pipeline) { runtime in
+      try await fixture.addSamples(posts: 500)
+      let pipeline = try fixture.pipeline { $0.editing("batch: 20", to: "batch: 100") }
+      try await withCollectedEvents(fixture, pipeline) { runtime in
         try await fixture.database.withConnection { writer in
           // Apply locks media before posts. This writer locks a post first, and then a media row of the same batch.
           try await writer.runScript(
@@ -187,17 +211,18 @@ import Testing
     }
   }
 
-  /// The cases that decide whether the table of collected events is truncated.
+  /// The cases in which apply truncates the table of collected events, and the cases in which it deletes the events
+  /// instead.
   enum TableUse: CaseIterable {
     case onlyTheChunk, aReader, anotherChunk
-    /// Apply uses a role that may write to the table but not truncate it.
+    /// Apply uses a role that has no TRUNCATE privilege on the table.
     case aRoleWithoutTruncate
 
     var allowsTruncate: Bool { [.onlyTheChunk, .anotherChunk].contains(self) }
   }
 
   @Test(arguments: TableUse.allCases)
-  func collectedEventsAreTruncatedUnlessTheTableIsShared(tableUse: TableUse) async throws {
+  func theTableOfCollectedEventsIsTruncatedIfPossible(tableUse: TableUse) async throws {
     let posts = tableUse == .anotherChunk ? 40_000 : 20_000
     var script = ScriptedAPI.Script()
     script.result = { ids in ids.map { CollectTests.event($0) }.joined() }
@@ -207,7 +232,7 @@ import Testing
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
         SELECT p, 1, 'text', now() FROM generate_series(1, \(literal: posts)) AS p
         """)
-      // Roles belong to the whole server, so the test has its own role.
+      // A role belongs to the whole server and not to one database, so each test creates a role with its own name.
       let role = fixture.database.name + "_role"
       if tableUse == .aRoleWithoutTruncate {
         try await fixture.execute(
@@ -222,18 +247,18 @@ import Testing
         try await ScriptedAPI(script).serving { url in
           let pipeline = try fixture.pipeline(api: url) {
             CollectTests.postsOnly($0)
-              .replacing(
+              .editing(
                 "max_redacted_percent: 60",
-                with: "max_redacted_percent: 100, allow_whole_chunks: true"
+                to: "max_redacted_percent: 100, allow_whole_chunks: true"
               )
-              .replacing("{ids: 700}", with: "{ids: 20000}")
-              .replacing("batch: 20", with: "batch: 3000")
-              .replacing(
+              .editing("{ids: 700}", to: "{ids: 20000}")
+              .editing("batch: 20", to: "batch: 3000")
+              .editing(
                 "${DATABASE_URL}",
-                with: "${DATABASE_URL}"
+                to: "${DATABASE_URL}"
                   + (tableUse == .aRoleWithoutTruncate ? "?options=-c%20role%3D\(role)" : ""))
           }
-          try await collected(fixture, pipeline) { runtime in
+          try await withCollectedEvents(fixture, pipeline) { runtime in
             let file: SQL = "SELECT pg_relation_filenode('lethe.collected')::bigint"
             let before = try await fixture.value(file, as: Int.self)
             try await fixture.database.withConnection { reader in
@@ -266,19 +291,20 @@ import Testing
     }
   }
 
-  /// A dump can contain this state if it waited for a lock while the table was truncated.
+  /// A chunk is still marked as collected, but `lethe.collected` is empty. A database dump can contain this state if it
+  /// waited for a lock while apply truncated the table.
   @Test func aChunkWithMissingEventsIsNotMarkedAsApplied() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       let pipeline = try fixture.pipeline()
-      try await collected(fixture, pipeline) { runtime in
+      try await withCollectedEvents(fixture, pipeline) { runtime in
         try await fixture.execute("TRUNCATE lethe.collected")
         let run = try #require(try await runtime.apply().runs.last)
         #expect(run.status == .failed)
         #expect(run.setAside.count == 2)
         #expect(
           run.setAside.allSatisfy {
-            $0.reason.contains("missing in the ledger") && $0.command == nil
+            $0.reason.contains("missing in the ledger") && $0.command.hasPrefix("lethe run ")
               && $0.remedy.contains("again")
           })
       }
@@ -294,9 +320,9 @@ import Testing
 
   @Test func rowsWithoutAnEventAreNotLocked() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       let pipeline = try fixture.pipeline()
-      try await collected(fixture, pipeline) { runtime in
+      try await withCollectedEvents(fixture, pipeline) { runtime in
         try await fixture.database.withConnection { writer in
           // Locks every post that apply does not change, in a transaction that ends after the apply.
           try await writer.runScript(
@@ -317,9 +343,9 @@ import Testing
 
   @Test func rowsThatWereInsertedAfterTheExportAreNotChanged() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       let pipeline = try fixture.pipeline()
-      try await collected(fixture, pipeline) { runtime in
+      try await withCollectedEvents(fixture, pipeline) { runtime in
         // The post's ID is in no chunk, and its author has no event.
         try await fixture.execute(
           """
@@ -335,7 +361,7 @@ import Testing
 
   @Test func idsInTextAndNumericColumnsAreMatched() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       try await fixture.execute(
         """
         ALTER TABLE warehouse.post_media DROP CONSTRAINT post_media_post_id_fkey;

@@ -10,8 +10,8 @@ import Testing
   private static let posts = 1000
   private static let rowsMax = 50
 
-  /// Runs `body` with a user with 1,000 posts and 1,000 media. The user's account has the given state. For each changed
-  /// row, a trigger records the transaction that changed the row.
+  /// Runs `body` with the users 1 and 2 in the given state. User 1 has 1,000 posts, and user 2 has five. Each post has
+  /// one media row. For each changed row, a trigger records the transaction that changed the row.
   private static func withPlatform(
     state: String = "deleted",
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
@@ -29,13 +29,13 @@ import Testing
         FROM generate_series(1, \(literal: posts) + 10) AS p;
         INSERT INTO warehouse.post_media (post_id, media_key, url)
         SELECT post_id, 'k', 'u' FROM warehouse.posts;
-        CREATE TABLE public.taken (table_name text, xid xid8);
-        CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS
-          'BEGIN INSERT INTO public.taken VALUES (TG_TABLE_NAME, pg_current_xact_id()); RETURN NULL; END';
+        CREATE TABLE public.changes (table_name text, xid xid8);
+        CREATE FUNCTION public.record_change() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN INSERT INTO public.changes VALUES (TG_TABLE_NAME, pg_current_xact_id()); RETURN NULL; END';
         CREATE TRIGGER note AFTER DELETE OR UPDATE ON warehouse.posts
-          FOR EACH ROW EXECUTE FUNCTION public.note();
+          FOR EACH ROW EXECUTE FUNCTION public.record_change();
         CREATE TRIGGER note AFTER DELETE ON warehouse.post_media
-          FOR EACH ROW EXECUTE FUNCTION public.note();
+          FOR EACH ROW EXECUTE FUNCTION public.record_change();
         """)
       try await body(fixture)
     }
@@ -45,13 +45,13 @@ import Testing
     let parts = definition.components(separatedBy: "  posts:\n    type")
     let users = definition.components(separatedBy: "  users:\n    type")
     return (parts[0] + "  users:\n    type" + users[1])
-      .replacing("batch: 3", with: "batch: 3\n    batch_rows: \(rowsMax)")
+      .editing("batch: 3", to: "batch: 3\n    batch_rows: \(rowsMax)")
   }
 
   private static func rowsOfLargestTransaction(_ fixture: PipelineFixture) async throws -> Int {
     try await fixture.value(
       """
-      SELECT max(rows) FROM (SELECT count(*) AS rows FROM public.taken
+      SELECT max(rows) FROM (SELECT count(*) AS rows FROM public.changes
                              GROUP BY xid, table_name) AS t
       """, as: Int.self)
   }
@@ -69,7 +69,8 @@ import Testing
       let left = try await fixture.value(
         "SELECT string_agg(DISTINCT author_id::text, ' ') FROM warehouse.posts", as: String.self)
       #expect(left == "3")
-      // The event has one record with all its changes. Every post has its own record.
+      // The ledger has one record of the user's event, with the number of all its changes, and one record for each
+      // post.
       let changed = try await fixture.value(
         """
         SELECT changed->>'delete warehouse.posts' FROM lethe.event WHERE id = 1 AND cause_id IS NULL
@@ -84,7 +85,7 @@ import Testing
     }
   }
 
-  /// Returns a trigger that refuses each `operation` on a post.
+  /// Returns a script that creates a trigger. The trigger refuses the `operation` on the post with the ID `post`.
   private static func stopping(at post: Int, _ operation: String) -> String {
     """
     CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
@@ -94,19 +95,19 @@ import Testing
     """
   }
 
-  @Test func changesBeforeAnInterruptionAreKeptAndCounted() async throws {
+  @Test func changesBeforeARefusedRowAreKeptAndCounted() async throws {
     try await Self.withPlatform { fixture in
       try await fixture.execute(SQL(trusted: Self.stopping(at: 777, "DELETE")))
       let pipeline = try fixture.pipeline(Self.usersOnly)
       let refused = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(refused.last?.refused.map(\.id) == ["1"])
-      let isOther = try await fixture.value(
+      let applied = try await fixture.value(
         "SELECT string_agg(id::text, ' ') FROM lethe.event WHERE cause_id IS NULL", as: String.self)
-      #expect(isOther == "2")
-      // The changes before the interruption are kept. The refusal contains their number.
+      #expect(applied == "2")
+      // The changes before the refused row are kept. The refusal's record contains their number.
       let media = try await fixture.value(
         """
-        SELECT (SELECT count(*) FROM public.taken AS t WHERE table_name = 'post_media')
+        SELECT (SELECT count(*) FROM public.changes AS t WHERE table_name = 'post_media')
              - (event -> 'changed' ->> 'delete warehouse.post_media')::bigint
         FROM lethe.refusal
         """, as: Int.self)
@@ -145,7 +146,7 @@ import Testing
         ALTER TABLE warehouse.posts ADD reply_to bigint REFERENCES warehouse.posts;
         CREATE INDEX ON warehouse.posts (reply_to);
         UPDATE warehouse.posts SET reply_to = post_id - 1 WHERE author_id = 1 AND post_id > 101;
-        TRUNCATE public.taken;
+        TRUNCATE public.changes;
         """)
       let pipeline = try fixture.pipeline(Self.usersOnly)
       let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
@@ -155,8 +156,8 @@ import Testing
     }
   }
 
-  /// Without a foreign key, only Lethe prevents that media remain after their posts are deleted.
-  @Test func rowsThatAreInsertedWhileParentsAreDeletedAreDeletedToo() async throws {
+  /// Without a foreign key, only Lethe makes sure that no media remain after their posts are deleted.
+  @Test func mediaThatIsInsertedWhilePostsAreDeletedIsDeletedToo() async throws {
     try await Self.withPlatform { fixture in
       try await fixture.execute(
         """

@@ -6,7 +6,7 @@ import Testing
 import Warehouse
 
 /// IDs that are stored as text with blanks and leading zeros. The definition normalizes them. Rows with any form of an
-/// ID are exported, changed, verified, held and guarded.
+/// ID are exported, changed, verified and restored. The guard rejects any form of an ID that has a tombstone.
 @Suite struct NormalizedIDTests {
   private static let types = ["text", "character varying", "text COLLATE loose", "label"]
   private static let batches = [
@@ -76,6 +76,7 @@ import Warehouse
     "regexp_replace(\(column) COLLATE \"C\", '\\s', '', 'g')::numeric"
   }
 
+  /// Expects that a table has the same rows in the schemas `shop` and `before`.
   private static func expectSame(_ nights: NightlyFixture, _ table: String) async throws {
     for (one, other) in [("shop", "before"), ("before", "shop")] {
       let rows = try await nights.rows(
@@ -94,7 +95,7 @@ import Warehouse
   @Test(arguments: types, batches)
   func rowsOfEveryFormOfAnIDAreChanged(type: String, batch: String) async throws {
     let isLoose = type.contains("loose")
-    guard try await ServerFeature.icu.isThere(ifNeeded: isLoose) else { return }
+    guard try await ServerFeature.icu.isAvailable(ifNeeded: isLoose) else { return }
     for restore in Self.restores {
       try await NightlyFixture.with(
         definition: Self.definition(batch: batch, restore: restore), tables: Self.tables(type)
@@ -105,7 +106,7 @@ import Warehouse
         #expect(first.datasets["posts"]?.ids == 20 && first.datasets["users"]?.ids == 4)
         #expect(first.rowsLeftOut == 0)
         let (item, author, post) = (Self.id("item"), Self.id("author"), Self.id("post"))
-        try await nights.declare(
+        try await nights.changeCopy(
           """
           DELETE FROM media WHERE \(trusted: post) IN (SELECT \(trusted: item) FROM posts
             WHERE \(trusted: author) = 1) OR \(trusted: post) = 11;
@@ -128,7 +129,7 @@ import Warehouse
           [3: "protected"], checks: false)
         #expect(again.rowsChanged == 0)
         try await nights.run([15: "protected"], [:], checks: false)
-        try await nights.declare(
+        try await nights.changeCopy(
           """
           UPDATE posts AS p SET visibility = h.visibility FROM hidden AS h
           WHERE h.key = p.key AND \(trusted: item) <> 15
@@ -143,7 +144,7 @@ import Warehouse
   @Test(arguments: types)
   func theGuardRejectsEveryFormOfAnID(type: String) async throws {
     let isLoose = type.contains("loose")
-    guard try await ServerFeature.icu.isThere(ifNeeded: isLoose) else { return }
+    guard try await ServerFeature.icu.isAvailable(ifNeeded: isLoose) else { return }
     try await NightlyFixture.with(
       definition: Self.definition(batch: "batch: 10", restore: "former"), tables: Self.tables(type)
     ) { nights in
@@ -177,10 +178,10 @@ import Warehouse
     }
   }
 
-  /// If `match` does not normalize, no event matches a key with blanks. Check reports such rows.
+  /// If `match` does not normalize, no event matches a key with blanks. `lethe check` reports the rows with such keys.
   @Test func rowsOfTargetsThatNoEventCanMatchAreReported() async throws {
     let definition = Self.definition(batch: "batch: 10", restore: "former")
-      .replacing("match: {column: post, normalize: digits}", with: "match: post")
+      .editing("match: {column: post, normalize: digits}", to: "match: post", occurrences: 2)
     try await NightlyFixture.with(definition: definition, tables: Self.tables("text")) { nights in
       let findings = try await nights.findings().filter {
         $0.message.contains("no event reaches")
@@ -193,9 +194,9 @@ import Warehouse
     }
   }
 
-  @Test func theStatementsThatNormalizeIDsArePrinted() async throws {
+  @Test func theRemedyContainsAStatementThatNormalizesTheIDs() async throws {
     let definition = Self.definition(batch: "batch: 10", restore: "former")
-      .replacing("id: {column: item, normalize: digits}\n    batch", with: "id: item\n    batch")
+      .editing("id: {column: item, normalize: digits}\n    batch", to: "id: item\n    batch")
     try await NightlyFixture.with(definition: definition, tables: Self.tables("text")) { nights in
       let finding = try #require(
         try await nights.findings().first {
@@ -217,7 +218,7 @@ import Warehouse
   @Test(arguments: ["", "CREATE INDEX ON shop.items (item)"])
   func theIndexMustBeOverTheNormalizedID(other: String) async throws {
     let definition = LeftOutTests.definition()
-      .replacing("id: item", with: "id: {column: item, normalize: digits}")
+      .editing("id: item", to: "id: {column: item, normalize: digits}")
     try await NightlyFixture.with(
       definition: definition, tables: "CREATE TABLE items (item text)"
     ) { nights in
@@ -234,7 +235,7 @@ import Warehouse
   @Test(arguments: ["bigint", "numeric"])
   func normalizingANumericColumnIsRefused(type: String) async throws {
     let definition = LeftOutTests.definition()
-      .replacing("id: item", with: "id: {column: item, normalize: digits}")
+      .editing("id: item", to: "id: {column: item, normalize: digits}")
     try await NightlyFixture.with(
       definition: definition, tables: "CREATE TABLE items (item \(type) PRIMARY KEY)"
     ) { nights in

@@ -3,7 +3,7 @@ import Testing
 @testable import ApplyStage
 @testable import Definitions
 
-/// How long apply waits, for what was observed.
+/// How long apply waits for a given observation.
 @Suite struct PaceDecisionTests {
   private static func size(_ bytes: Int) -> ByteSize { ByteSize(bytes: bytes) }
 
@@ -41,8 +41,8 @@ import Testing
     #expect(decision(2.5) == .goOn)
   }
 
-  /// The time of the work counts: rows and seconds since the last wait stay under the rate.
-  @Test func rowsAndTheirTimeStayUnderTheRate() {
+  /// The rows since the last wait are counted. The time that the work has already taken makes the wait shorter.
+  @Test func theRowsStayUnderTheRate() {
     let pace = ApplyPace(rowsPerSecond: 1000)
     func decision(_ rows: Int, _ seconds: Double) -> PaceDecision {
       pace.decision(
@@ -55,7 +55,7 @@ import Testing
   }
 
   /// WAL that other sessions write during the wait makes it longer.
-  @Test func walAndItsTimeStayUnderTheRate() {
+  @Test func theWALStaysUnderTheRate() {
     let pace = ApplyPace(walRateMax: Self.size(20_000_000))
     func decision(_ bytes: Int, _ seconds: Double) -> PaceDecision {
       pace.decision(
@@ -71,17 +71,18 @@ import Testing
     (.time(TimeSpan(seconds: 12)), false), (.size(ByteSize(bytes: 4000)), true),
     (.size(ByteSize(bytes: 5000)), false),
   ])
-  func applyWaitsForAStandbyOverTheBound(most: ApplyPace.ReplicaLag, waits: Bool) {
-    let pace = ApplyPace(replicaLagMax: most)
+  func applyWaitsForAStandbyOverTheBound(lagMax: ApplyPace.ReplicaLag, waits: Bool) {
+    let pace = ApplyPace(replicaLagMax: lagMax)
     let behind = Self.standby("far", seconds: 12, bytes: 5000)
     let decision = pace.decision(
       on: PaceObservation(standbys: [Self.standby("near"), behind]), waitedSeconds: 0)
     #expect(
-      decision == (waits ? .wait(seconds: ApplyPace.lagPollSeconds, .standby(behind, most)) : .goOn)
+      decision
+        == (waits ? .wait(seconds: ApplyPace.lagPollSeconds, .standby(behind, lagMax)) : .goOn)
     )
   }
 
-  @Test func theStandbyThatLagsMostIsNamed() {
+  @Test func theStandbyThatLagsMostIsReported() {
     let pace = ApplyPace(replicaLagMax: .time(TimeSpan(seconds: 1)))
     let decision = pace.decision(
       on: PaceObservation(standbys: [
@@ -92,10 +93,10 @@ import Testing
       Issue.record("\(decision)")
       return
     }
-    #expect("\(cause)" == "the standby two lags 30 s, and replica_lag_max is 1 s")
+    #expect("\(cause)" == "the standby two lags by 30 s, and replica_lag_max is 1 s")
   }
 
-  /// With `replicas`, only those that are named count. If one of them is missing, there is a warning.
+  /// With `replicas`, only the named standbys count. If one of them is missing, there is a warning.
   @Test func onlyTheNamedStandbysCount() {
     let pace = ApplyPace(
       replicaLagMax: .size(Self.size(100)), replicas: ["reports", "standby2"])
@@ -109,8 +110,8 @@ import Testing
     #expect(pace.warnings(on: observation(0)) == [.standbyMissing("standby2")])
   }
 
-  /// Without a standby, or without the right to see its lag, there is nothing to wait for.
-  @Test func aLagThatIsNotKnownIsAWarning() {
+  /// Without a standby, or without the privilege to see its lag, apply does not wait.
+  @Test func anUnknownLagIsAWarning() {
     let pace = ApplyPace(replicaLagMax: .time(TimeSpan(seconds: 1)))
     let none = PaceObservation(role: "nightly")
     #expect(pace.decision(on: none, waitedSeconds: 0) == .goOn)
@@ -126,7 +127,7 @@ import Testing
       PaceWarning.lagHidden(role: "\"My role\"").remedy == "GRANT pg_read_all_stats TO \"My role\"")
   }
 
-  /// The archive may be a minute of the rate behind, and in any case four files.
+  /// The archive may lag by as much WAL as the rate allows in a minute, or by four files if that is more.
   @Test(arguments: [
     (1 << 20, 64 << 20, false), (1 << 20, (64 << 20) + 1, true), (2 << 20, 120 << 20, false),
     (2 << 20, (120 << 20) + 1, true),
@@ -149,7 +150,8 @@ import Testing
     #expect(pace.warnings(on: observation) == [.archiveFailing])
   }
 
-  /// The waits for several causes are not added. A lag is named first, because it may last.
+  /// The waits for several causes are not added. If one of the causes is a lag, this cause is named, because a lag
+  /// can last.
   @Test func theLongestWaitCounts() {
     let pace = ApplyPace(
       pauseMilliseconds: 3000, rowsPerSecond: 10,
@@ -166,7 +168,7 @@ import Testing
         == .wait(seconds: 9, .standby(behind, .size(Self.size(1)))))
   }
 
-  /// A wait ends after ten minutes, whatever is behind.
+  /// A wait ends after ten minutes, for any cause.
   @Test func noWaitIsLongerThanTenMinutes() {
     let pace = ApplyPace(walRateMax: Self.size(1))
     let observation = PaceObservation(wal: Self.size(1_000_000))

@@ -13,24 +13,24 @@ import Testing
 @Suite(.endedIfItHangs) struct PaceTests {
   private static func lethe(
     _ fixture: PipelineFixture, _ command: String, _ file: String
-  ) async throws -> Program.Ending {
+  ) async throws -> Program.Result {
     try await Program.run(
       "lethe", [command, file, "--output", "json"], environment: fixture.environment)
   }
 
-  /// The dataset of posts, with batches that are small enough for each rate.
+  /// Returns a function that edits a definition: only the dataset of posts, the pace `apply`, and small batches.
   private static func paced(_ apply: String, batch: Int = 20) -> @Sendable (String) -> String {
     { definition in
       CollectTests.postsOnly(definition)
-        .replacing("limits:", with: "\(apply.isEmpty ? "" : "apply: \(apply)\n")limits:")
-        .replacing("batch: 20", with: "batch: \(batch)\n    batch_rows: 100")
+        .editing("limits:", to: "\(apply.isEmpty ? "" : "apply: \(apply)\n")limits:")
+        .editing("batch: 20", to: "batch: \(batch)\n    batch_rows: 100")
     }
   }
 
   private static func collect(_ fixture: PipelineFixture, _ file: String) async throws {
     for stage in ["export", "submit", "await", "collect"] {
-      let ending = try await lethe(fixture, stage, file)
-      #expect(ending.code == 0, "\(stage): \(ending.stderr)")
+      let result = try await lethe(fixture, stage, file)
+      #expect(result.code == 0, "\(stage): \(result.stderr)")
     }
   }
 
@@ -55,8 +55,8 @@ import Testing
     }
   }
 
-  /// The run was exported without a pace. Today's file has one, and so apply waits after its first batch. SIGTERM ends
-  /// the wait. Without the pace, the run then continues.
+  /// The run was exported without a pace. The current file has one, so apply waits after its first batch. SIGTERM ends
+  /// the wait. When the pace is removed from the file, the run continues without waits.
   @Test(arguments: [
     ("{pause_ms: 600000}", "apply waits: pause_ms is 600000"),
     ("{rows_per_second: 1}", "rows, and rows_per_second is 1"),
@@ -64,7 +64,7 @@ import Testing
   ])
   func applyWaitsAfterABatch(apply: String, notice: String) async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 700)
+      try await fixture.addSamples(posts: 700)
       let file = try fixture.definitionFile(Self.paced(""))
       try await Self.collect(fixture, file)
       _ = try fixture.definitionFile(Self.paced(apply))
@@ -73,10 +73,10 @@ import Testing
       while try await Self.batches(fixture) == 0 { await Task.yield() }
       try await Self.expectNothingIsHeld(fixture)
       program.send(signal: SIGTERM)
-      let ending = await program.ended()
-      #expect(ending.code == 75, "\(ending.stderr)")
-      #expect(try await Self.batches(fixture) == 1, "\(ending.stderr)")
-      #expect(ending.stderr.contains(notice), "\(ending.stderr)")
+      let result = await program.ended()
+      #expect(result.code == 75, "\(result.stderr)")
+      #expect(try await Self.batches(fixture) == 1, "\(result.stderr)")
+      #expect(result.stderr.contains(notice), "\(result.stderr)")
 
       _ = try fixture.definitionFile(Self.paced(""))
       let rest = try await Self.lethe(fixture, "run", file)
@@ -87,21 +87,21 @@ import Testing
     }
   }
 
-  /// A short pause after each batch changes nothing but the time.
+  /// The report has the total time of the pauses. It is a part of the time of apply.
   @Test func thePausesAreReported() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 300)
+      try await fixture.addSamples(posts: 300)
       let file = try fixture.definitionFile(Self.paced("{pause_ms: 20}"))
-      let ending = try await Self.lethe(fixture, "run", file)
-      #expect(ending.code == 0, "\(ending.stderr)")
-      let datasets = try #require(ending.json["datasets"] as? [String: [String: Any]])
+      let result = try await Self.lethe(fixture, "run", file)
+      #expect(result.code == 0, "\(result.stderr)")
+      let datasets = try #require(result.json["datasets"] as? [String: [String: Any]])
       let paced = try #require(datasets["posts"]?["paced_seconds"] as? Double)
       let batches = try await Self.batches(fixture)
       #expect(paced >= Double(batches) * 0.015)
       let seconds = try #require(datasets["posts"]?["seconds"] as? [String: Double])
       #expect(try #require(seconds["apply"]) >= paced)
       // A wait of less than a second is not logged.
-      #expect(!ending.stderr.contains("apply waits"), "\(ending.stderr)")
+      #expect(!result.stderr.contains("apply waits"), "\(result.stderr)")
     }
   }
 
@@ -122,8 +122,8 @@ import Testing
       let file = try fixture.definitionFile { definition in
         let users = definition.components(separatedBy: "  users:")
         let top = users[0].components(separatedBy: "  posts:")[0]
-        return top.replacing("limits:", with: "apply: {pause_ms: 600000}\nlimits:") + "  users:"
-          + users[1].replacing("batch: 3", with: "batch: 3\n    batch_rows: 100")
+        return top.editing("limits:", to: "apply: {pause_ms: 600000}\nlimits:") + "  users:"
+          + users[1].editing("batch: 3", to: "batch: 3\n    batch_rows: 100")
       }
       let program = try Program(
         "lethe", ["run", file, "--output", "json"], environment: fixture.environment)
@@ -149,8 +149,8 @@ import Testing
           let fixture = PipelineFixture(
             database: try await server.database(.ledger, .warehouse, .platform),
             service: platform.service, gate: platform.gate, directory: platform.directory)
-          try await platform.invent(posts: 300)
-          try await fixture.invent(posts: 300)
+          try await platform.addSamples(posts: 300)
+          try await fixture.addSamples(posts: 300)
           try await body(fixture, standby)
         }
       }
@@ -159,9 +159,9 @@ import Testing
 
   /// The standby replays nothing, and apply waits before its first batch. When the standby continues, so does apply.
   @Test(arguments: ["1kB", "1ms"])
-  func applyWaitsForAStandby(most: String) async throws {
+  func applyWaitsForAStandby(lagMax: String) async throws {
     try await Self.withStandby { fixture, standby in
-      let apply = "{replica_lag_max: \(most), replicas: [reports]}"
+      let apply = "{replica_lag_max: \(lagMax), replicas: [reports]}"
       let change = Self.paced(apply, batch: 60)
       try await standby.execute("SELECT pg_wal_replay_pause()")
       try await Self.collect(fixture, try fixture.definitionFile(change))
@@ -171,7 +171,7 @@ import Testing
         pipeline, workDirectory: fixture.workDirectory, logger: notices.logger
       ) { runtime in
         async let applied = runtime.apply()
-        try await notices.first { $0.contains("apply waits: the standby reports lags") }
+        try await notices.waitForNotice { $0.contains("apply waits: the standby reports lags") }
         #expect(try await Self.batches(fixture) == 0)
         try await Self.expectNothingIsHeld(fixture)
         try await standby.execute("SELECT pg_wal_replay_resume()")
@@ -185,7 +185,7 @@ import Testing
     }
   }
 
-  /// The standby replays nothing, but the role does not see that. Apply says so once, and does not wait.
+  /// The standby replays nothing, but the role does not see that. Apply warns once, and does not wait.
   @Test func aRoleThatDoesNotSeeTheLagIsWarned() async throws {
     try await Self.withStandby { fixture, standby in
       try await fixture.execute(
@@ -195,8 +195,8 @@ import Testing
         """)
       try await standby.execute("SELECT pg_wal_replay_pause()")
       let file = try fixture.definitionFile {
-        Self.paced("{replica_lag_max: 1kB}")($0).replacing(
-          "${DATABASE_URL}", with: "${DATABASE_URL}?options=-c%20role%3Dnightly")
+        Self.paced("{replica_lag_max: 1kB}")($0).editing(
+          "${DATABASE_URL}", to: "${DATABASE_URL}?options=-c%20role%3Dnightly")
       }
       let remedy = "GRANT pg_read_all_stats TO nightly"
       let check = try await Self.lethe(fixture, "check", file)
@@ -263,8 +263,8 @@ private final class Notices: Sendable {
     Logger(label: "test") { _ in Handler(notices: self) }
   }
 
-  /// Returns when there is a notice for which the condition is true.
-  func first(where condition: (String) -> Bool) async throws {
+  /// Waits until there is a notice for which the condition is true.
+  func waitForNotice(where condition: (String) -> Bool) async throws {
     while !all.contains(where: condition) {
       try Task.checkCancellation()
       await Task.yield()

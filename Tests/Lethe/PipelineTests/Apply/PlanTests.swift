@@ -6,11 +6,11 @@ import Testing
 @Suite struct PlanTests {
   @Test func aPlanShowsWhatApplyDoesAndChangesNothing() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       // Each batch is a whole chunk, so no row is in two batches.
       let pipeline = try fixture.pipeline {
-        $0.replacing("batch: 20", with: "atomic: chunk").replacing(
-          "batch: 3", with: "atomic: chunk")
+        $0.editing("batch: 20", to: "atomic: chunk").editing(
+          "batch: 3", to: "atomic: chunk")
       }
       try await fixture.withRuntime(pipeline) { runtime in
         let before = try await runtime.plan()
@@ -30,7 +30,7 @@ import Testing
         // Both datasets change the same posts. So only the first chunk's plan must match what apply does.
         let first = try #require(plan.chunks.first)
         #expect(first.dataset == "posts")
-        #expect(first.stops == nil)
+        #expect(first.stopReason == nil)
         _ = try await runtime.apply()
         let done = try await fixture.database.withConnection {
           try await $0.query(
@@ -47,7 +47,8 @@ import Testing
     }
   }
 
-  /// A hash of the rows of the warehouse and of the ledger, with each row's location and version.
+  /// A hash of the rows of the warehouse and of the ledger, with each row's `ctid` and `xmin`. It changes with every
+  /// change of a row.
   private static let fingerprint: SQL = """
     SELECT md5(string_agg(row, ' ' ORDER BY row)) FROM (
       SELECT 'p' || ctid || xmin || p::text FROM warehouse.posts AS p
@@ -64,9 +65,9 @@ import Testing
 
   @Test func aPlanReportsAChunkThatALimitWouldStop() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       let file = try fixture.definitionFile {
-        $0.replacing("max_redacted_percent: 60", with: "max_redacted_percent: 2")
+        $0.editing("max_redacted_percent: 60", to: "max_redacted_percent: 2")
       }
       let run = try await Program.run("lethe", ["run", file], environment: fixture.environment)
       #expect(run.code == 3)

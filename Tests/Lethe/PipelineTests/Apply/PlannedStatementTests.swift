@@ -36,7 +36,7 @@ import Testing
     }
   }
 
-  /// Creates the temporary tables of apply.
+  /// A script that creates the temporary tables of apply.
   private static let temporaryTables: SQL = """
     CREATE TEMP TABLE lethe_touched (
         action lethe.action NOT NULL, table_name text NOT NULL, id bigint, reason lethe.reason NOT NULL,

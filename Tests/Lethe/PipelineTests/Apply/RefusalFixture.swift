@@ -50,8 +50,8 @@ struct RefusalFixture: Sendable {
   ///   - ids: the number of IDs in a chunk.
   static func definition(_ batch: String, ids: Int) -> (String) -> String {
     {
-      $0.replacing("batch: 20", with: batch).replacing("{ids: 700}", with: "{ids: \(ids)}")
-        .replacing("max_redacted_percent: 60", with: "max_redacted_percent: 100")
+      $0.editing("batch: 20", to: batch).editing("{ids: 700}", to: "{ids: \(ids)}")
+        .editing("max_redacted_percent: 60", to: "max_redacted_percent: 100")
     }
   }
 
@@ -75,8 +75,8 @@ struct RefusalFixture: Sendable {
     }
   }
 
-  /// Runs the program.
-  func lethe(_ arguments: String...) async throws -> Program.Ending {
+  /// Runs `lethe` against the scripted API.
+  func lethe(_ arguments: String...) async throws -> Program.Result {
     try await Program.run(
       "lethe", arguments,
       environment: base.environment.merging(["COMPLIANCE_API_URL": url]) { $1 })
@@ -85,7 +85,7 @@ struct RefusalFixture: Sendable {
   // MARK: Results
 
   /// Returns the posts that do not match the API's answers. They are not deleted, not hidden, or still have a location.
-  func postsNotDone() async throws -> [Int64] {
+  func unfinishedPosts() async throws -> [Int64] {
     try await base.database.withConnection {
       try await $0.query(
         """
@@ -100,7 +100,7 @@ struct RefusalFixture: Sendable {
   }
 
   /// Returns the number of clean posts that were changed.
-  func postsHarmed() async throws -> Int {
+  func damagedPosts() async throws -> Int {
     try await base.value(
       """
       SELECT count(*) FROM generate_series(1, \(literal: Self.posts)) AS id
@@ -125,7 +125,7 @@ struct RefusalFixture: Sendable {
         SELECT r::text FROM lethe.run AS r UNION ALL SELECT c::text FROM lethe.chunk AS c
         UNION ALL SELECT j::text FROM lethe.job AS j UNION ALL SELECT f::text FROM lethe.refusal AS f
         UNION ALL SELECT s::text FROM lethe.seal AS s UNION ALL SELECT e::text FROM lethe.event AS e
-      ) AS all_of_it (t)
+      ) AS entries (t)
       """, as: String.self)
   }
 }

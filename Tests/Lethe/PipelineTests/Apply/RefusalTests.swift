@@ -22,18 +22,18 @@ import Testing
       try await fixture.base.execute(SQL(trusted: Self.bookmarking(4)))
       let file = try fixture.file()
       for run in 1...3 {
-        let ending = try await fixture.lethe("run", file, "--output", "json")
-        #expect(ending.code == 5, "\(ending.stderr)")
-        #expect(ending.json["run_id"] as? Int == run)
-        let refused = try #require(ending.json["refused"] as? [[String: Any]])
+        let result = try await fixture.lethe("run", file, "--output", "json")
+        #expect(result.code == 5, "\(result.stderr)")
+        #expect(result.json["run_id"] as? Int == run)
+        let refused = try #require(result.json["refused"] as? [[String: Any]])
         #expect(refused.compactMap { $0["id"] as? String } == ["4"])
         #expect((refused.first?["why"] as? String)?.contains("bookmarked") == true)
         #expect((refused.first?["command"] as? String) == "lethe retry \(file) --id 4")
-        let error = try #require(ending.json["error"] as? [String: Any])
+        let error = try #require(result.json["error"] as? [String: Any])
         #expect(error["code"] as? String == "set_aside")
-        #expect(try await fixture.postsNotDone() == [4])
+        #expect(try await fixture.unfinishedPosts() == [4])
         #expect(try await fixture.usersLeft() == "1008 protected")
-        #expect(try await fixture.postsHarmed() == 0)
+        #expect(try await fixture.damagedPosts() == 0)
       }
       // Each run's refusal replaces the refusal of the run before it.
       let open: SQL = "SELECT count(*) FROM lethe.refusal WHERE resolved_at IS NULL"
@@ -49,7 +49,7 @@ import Testing
       try await fixture.base.execute("DELETE FROM public.bookmarks")
       let retried = try await fixture.lethe("retry", file, "--id", "4", "--output", "json")
       #expect(retried.code == 0, "\(retried.stderr)")
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.base.ledgerFaults() == [])
       #expect(try await fixture.lethe("audit", "verify").code == 0)
       let history = try await fixture.lethe("audit", "show", "4")
@@ -58,7 +58,7 @@ import Testing
     }
   }
 
-  /// A trigger may refuse thousands of events. The log has one line for the cause, with a few of the events' IDs.
+  /// A trigger can refuse thousands of events. The log has one line for the cause, with a few of the events' IDs.
   @Test func refusalsWithTheSameCauseAreOneLogLine() async throws {
     try await RefusalFixture.with { fixture in
       try await fixture.base.execute(
@@ -67,21 +67,21 @@ import Testing
           $$ BEGIN RAISE 'none of them'; END $$;
         \(Self.beforeDelete)
         """)
-      let ending = try await fixture.lethe("run", try fixture.file(batch: "batch: 100", ids: 100))
-      #expect(ending.code == 5, "\(ending.stderr)")
-      let lines = ending.stderr.split(separator: "\n").filter {
+      let result = try await fixture.lethe("run", try fixture.file(batch: "batch: 100", ids: 100))
+      #expect(result.code == 5, "\(result.stderr)")
+      let lines = result.stderr.split(separator: "\n").filter {
         $0.contains("refused and set aside")
       }
-      #expect(lines.count == 1, "\(ending.stderr)")
+      #expect(lines.count == 1, "\(result.stderr)")
       let line = String(lines.first ?? "")
-      #expect(line.contains(/IDs (\d+, ){4}\d+ and 7 more, in lethe status are/), "\(line)")
+      #expect(line.contains(/IDs (\d+, ){4}\d+ and 7 more \(see lethe status\) are/), "\(line)")
       let status = try await fixture.lethe("status", "--output", "json")
       #expect((status.json["refused"] as? [Any])?.count == 12)
     }
   }
 
-  /// The post's own row is deleted, so the newer job does not ask about the post. The deletion of its rows in other
-  /// tables is still refused, and can still be retried.
+  /// The post's own row is deleted, so the second run's job does not ask about the post. The refusal to delete the
+  /// post's media stays open, and can be retried.
   @Test func aJobThatDidNotAskAboutAnIDEndsNoRefusal() async throws {
     try await RefusalFixture.with { fixture in
       try await fixture.base.execute(
@@ -112,10 +112,10 @@ import Testing
       let file = try fixture.file()
       #expect(try await fixture.lethe("run", file).code == 5)
       try await fixture.base.execute("DELETE FROM public.bookmarks WHERE post_id = 4")
-      let ending = try await fixture.lethe("retry", file, "--id", "4", "--output", "json")
-      #expect(ending.code == 0, "\(ending.stderr)")
-      let run = try #require((ending.json["runs"] as? [[String: Any]])?.last)
-      #expect(run["others_left"] as? Int == 2, "\(ending.stdout)")
+      let result = try await fixture.lethe("retry", file, "--id", "4", "--output", "json")
+      #expect(result.code == 0, "\(result.stderr)")
+      let run = try #require((result.json["runs"] as? [[String: Any]])?.last)
+      #expect(run["others_left"] as? Int == 2, "\(result.stdout)")
       try await fixture.base.execute("DELETE FROM public.bookmarks WHERE post_id = 20")
       let text = try await fixture.lethe("retry", file, "--id", "20").stdout
       #expect(text.contains("1 other chunks or events of the run still wait"), "\(text)")
@@ -130,14 +130,14 @@ import Testing
       try await fixture.base.execute(SQL(trusted: Self.bookmarking(4)))
       let file = try fixture.file(batch: "atomic: chunk")
       for _ in 1...2 {
-        let ending = try await fixture.lethe("run", file, "--output", "json")
-        #expect(ending.code == 5, "\(ending.stderr)")
-        let setAside = try #require(ending.json["set_aside"] as? [[String: Any]])
+        let result = try await fixture.lethe("run", file, "--output", "json")
+        #expect(result.code == 5, "\(result.stderr)")
+        let setAside = try #require(result.json["set_aside"] as? [[String: Any]])
         #expect(setAside.count == 1)
         #expect((setAside[0]["reason"] as? String)?.contains("bookmarked") == true)
         #expect(setAside[0]["is_retryable"] as? Bool == true)
         #expect((setAside[0]["remedy"] as? String)?.contains("public.bookmarks") == true)
-        #expect(try await fixture.postsNotDone() == [4, 8])
+        #expect(try await fixture.unfinishedPosts() == [4, 8])
         #expect(try await fixture.usersLeft() == "1008 protected")
       }
       let status = try await fixture.lethe("status", "--output", "json")
@@ -149,12 +149,12 @@ import Testing
       try await fixture.base.execute("DELETE FROM public.bookmarks")
       let retried = try await fixture.lethe("retry", file, "\(chunk)")
       #expect(retried.code == 0, "\(retried.stderr)")
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.lethe("audit", "verify").code == 0)
     }
   }
 
-  /// A reason why the warehouse refuses one event: the script that creates the cause, and the script that removes it.
+  /// A cause for which the warehouse refuses one event: the script that creates it, and the script that removes it.
   struct Kind: Sendable, CustomTestStringConvertible {
     let name: String
     let id: Int64
@@ -204,7 +204,7 @@ import Testing
           VALUES (1001, 1, 'text', 'protected', now())
         """, fix: "ALTER TABLE warehouse.posts DROP CONSTRAINT alone", message: "alone"),
     Kind(
-      name: "a trigger that raises", id: 4,
+      name: "a trigger that raises an error", id: 4,
       cause: trigger(4, "RAISE 'legal hold'") + beforeDelete, fix: noTrigger,
       message: "the function stop raised an error (SQLSTATE P0001)"),
     Kind(
@@ -248,10 +248,10 @@ import Testing
       #expect(report.refused.map(\.id) == ["\(kind.id)"])
       #expect(report.refused.first?.why.contains(kind.message) == true, "\(report.refused)")
       #expect(report.refused.first?.remedy.isEmpty == false)
-      #expect(try await fixture.postsNotDone() == [kind.id])
-      #expect(try await fixture.postsHarmed() == 0)
+      #expect(try await fixture.unfinishedPosts() == [kind.id])
+      #expect(try await fixture.damagedPosts() == 0)
       #expect(try await fixture.usersLeft() == "1008 protected")
-      // The content of rows does not appear in any output.
+      // Neither the report nor the ledger contains content of the rows.
       #expect(!"\(report)".contains("text of"))
       #expect(try await !fixture.ledgerText().contains("text of"))
       #expect(try await fixture.base.ledgerFaults() == [])
@@ -262,8 +262,8 @@ import Testing
       let chunk = try #require(report.refused.first?.chunkID)
       let fixed = try await fixture.retry(pipeline, chunk)
       #expect(fixed?.status == .done)
-      #expect(try await fixture.postsNotDone() == [])
-      #expect(try await fixture.postsHarmed() == 0)
+      #expect(try await fixture.unfinishedPosts() == [])
+      #expect(try await fixture.damagedPosts() == 0)
       #expect(try await fixture.base.ledgerFaults() == [])
     }
   }
@@ -296,21 +296,21 @@ import Testing
       let left: SQL = "SELECT count(*) FROM warehouse.posts"
       // The second chunk is applied. In the first chunk, only the batches before the refusals are applied.
       #expect(try await fixture.base.value(left, as: Int.self) == (isForeignKey ? 200 : 150))
-      #expect(try await AuditLedgerOf(fixture).isWhole())
+      #expect(try await EvidenceChain(of: fixture).isIntact())
       try await fixture.base.execute(
         isForeignKey ? "DROP TABLE public.bookmarks" : "DROP TRIGGER stop ON warehouse.posts")
       let chunk = try #require(report.setAside.first?.chunkID)
       #expect(try await fixture.retry(pipeline, chunk)?.status == .done)
       #expect(try await fixture.base.value(left, as: Int.self) == 0)
       #expect(try await fixture.base.ledgerFaults() == [])
-      #expect(try await AuditLedgerOf(fixture).isWhole())
+      #expect(try await EvidenceChain(of: fixture).isIntact())
     }
   }
 
   private func pipelineWithLargeChunks(_ fixture: RefusalFixture) throws -> Pipeline {
     try fixture.base.pipeline(api: fixture.url) {
       RefusalFixture.definition("batch: 20", ids: 200)($0)
-        .replacing("max_redacted_rows", with: "allow_whole_chunks: true, max_redacted_rows")
+        .editing("max_redacted_rows", to: "allow_whole_chunks: true, max_redacted_rows")
     }
   }
 
@@ -328,17 +328,17 @@ import Testing
       let pipeline = try fixture.pipeline(batch: "batch: 2", ids: 100)
       let report = try #require(try await fixture.run(pipeline).last)
       #expect(report.refused.map(\.id).sorted() == ["20", "4"])
-      #expect(try await fixture.postsNotDone() == [4, 20])
+      #expect(try await fixture.unfinishedPosts() == [4, 20])
       #expect(try await fixture.base.ledgerFaults() == [])
       try await fixture.base.execute(Self.noTrigger)
       let chunk = try #require(report.refused.first?.chunkID)
       #expect(try await fixture.retry(pipeline, chunk)?.status == .done)
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.base.ledgerFaults() == [])
     }
   }
 
-  /// All other events are applied once, for any set of refused events and any batch size.
+  /// For any set of refused events and any batch size, all other events are applied exactly once.
   @Test(arguments: 1...6)
   func allOtherEventsAreAppliedForAnySetOfRefusedEvents(seed: UInt64) async throws {
     try await RefusalFixture.with { fixture in
@@ -354,40 +354,40 @@ import Testing
                IF OLD.post_id = ANY ('{\(trusted: refused.map(String.init).joined(separator: ","))}') THEN RAISE 'no'; END IF;
                RETURN OLD;
              END $$;
-        CREATE TABLE public.taken (post_id bigint);
-        CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS
-          $$ BEGIN INSERT INTO public.taken VALUES (OLD.post_id); RETURN NULL; END $$;
+        CREATE TABLE public.changes (post_id bigint);
+        CREATE FUNCTION public.record_change() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN INSERT INTO public.changes VALUES (OLD.post_id); RETURN NULL; END $$;
         CREATE TRIGGER note AFTER DELETE OR UPDATE ON warehouse.posts
-          FOR EACH ROW EXECUTE FUNCTION public.note();
+          FOR EACH ROW EXECUTE FUNCTION public.record_change();
         \(Self.beforeDelete)
         """)
       let pipeline = try fixture.pipeline(batch: "batch: \(batch)", ids: ids)
       let report = try #require(try await fixture.run(pipeline).last)
       #expect(report.refused.map(\.id) == refused.map(String.init), "batch \(batch), ids \(ids)")
-      #expect(try await fixture.postsNotDone() == refused)
-      #expect(try await fixture.postsHarmed() == 0)
+      #expect(try await fixture.unfinishedPosts() == refused)
+      #expect(try await fixture.damagedPosts() == 0)
       #expect(try await fixture.base.ledgerFaults() == [])
       try await fixture.base.execute(Self.noTrigger)
       for chunk in Set(report.refused.map(\.chunkID)) {
         _ = try await fixture.retry(pipeline, chunk)
       }
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.base.ledgerFaults() == [])
-      let twice: SQL = "SELECT count(*) - count(DISTINCT post_id) FROM public.taken"
+      let twice: SQL = "SELECT count(*) - count(DISTINCT post_id) FROM public.changes"
       #expect(try await fixture.base.value(twice, as: Int.self) == 0)
     }
   }
 }
 
-/// The chain of evidence of a fixture.
-struct AuditLedgerOf {
+/// The chain of evidence in the ledger of a fixture.
+struct EvidenceChain {
   let fixture: RefusalFixture
 
-  init(_ fixture: RefusalFixture) { self.fixture = fixture }
+  init(of fixture: RefusalFixture) { self.fixture = fixture }
 
-  func isWhole() async throws -> Bool {
+  func isIntact() async throws -> Bool {
     try await fixture.base.database.withConnection {
-      try await AuditLedger(connection: $0).verify().isWhole
+      try await AuditLedger(connection: $0).verify().isIntact
     }
   }
 }

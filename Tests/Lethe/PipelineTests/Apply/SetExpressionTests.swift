@@ -18,9 +18,9 @@ import Testing
 
   /// A soft delete, as ORMs use it, in two runs with the same answer.
   @Test(arguments: ["now()", "NOW()", " current_date "])
-  func aSoftDeleteKeepsItsFirstTime(word: String) async throws {
+  func aSoftDeleteKeepsItsFirstTime(expression: String) async throws {
     let shop = Shop(postActions: [
-      "deleted": "{redact: {hidden_at: '\(word)', deleted_on: current_date}}"
+      "deleted": "{redact: {hidden_at: '\(expression)', deleted_on: current_date}}"
     ])
     try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.run([9: "deleted"], checks: false)
@@ -36,7 +36,7 @@ import Testing
     }
   }
 
-  /// The time is set again only when another column of the action changes.
+  /// The time is set again only if it is NULL, or if another column of the action must change.
   @Test func theTimeIsSetAgainWhenAnotherColumnChanges() async throws {
     let shop = Shop(postActions: ["deleted": "{redact: {text: '', at: now()}}"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
@@ -52,7 +52,7 @@ import Testing
     }
   }
 
-  /// A hold keeps the time that was set, and a restore writes the former value.
+  /// A repeated answer keeps the time that was set, and a restore writes the former value.
   @Test(arguments: ["NULL", "'2020-01-02 03:04:05Z'"])
   func aHiddenRowGetsItsFormerTimeBack(former: String) async throws {
     let shop = Shop(set: "{visibility: protected, hidden_at: now()}", restore: "former")

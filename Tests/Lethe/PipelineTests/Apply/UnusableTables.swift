@@ -1,6 +1,6 @@
 import Testing
 
-/// A table that Lethe cannot change with this definition, and the expected error. Lethe must change nothing.
+/// A table that Lethe cannot change with this definition, and parts of the expected error. The rows must not change.
 struct UnusableTable: Sendable, CustomTestStringConvertible {
   let table: UnusualTable
   /// Parts of the error message, including the remedy.
@@ -29,6 +29,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
 
   // MARK: Refused before a run begins
 
+  /// A run over one of these tables is refused before it begins.
   static let refused: [UnusableTable] = [
     UnusableTable(
       "a view with INSTEAD OF triggers",
@@ -42,7 +43,7 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
           FOR EACH ROW EXECUTE FUNCTION shop.delete_row()
         """,
       messages: [
-        "shop.posts is a view", "cannot prove", "name the table that holds the rows",
+        "shop.posts is a view", "cannot verify", "name the table that holds the rows",
       ]),
     UnusableTable(
       "a materialized view",
@@ -99,7 +100,8 @@ struct UnusableTable: Sendable, CustomTestStringConvertible {
 
   // MARK: Detected by apply
 
-  static let undone: [UnusableTable] = [
+  /// Apply cannot change the rows of these tables as the definition says. It detects this and rolls the changes back.
+  static let rolledBack: [UnusableTable] = [
     UnusableTable(
       "a trigger that silently skips deletions",
       tables: posts + """

@@ -1,14 +1,14 @@
-// Tables that are unusual because of the content of their rows, or because of their triggers and foreign keys.
+// Tables that are unusual because of their columns and values, or because of their triggers and foreign keys.
 
 // MARK: Columns
 
 extension UnusualTable {
-  private static let visible =
+  private static let protectAction =
     "{protect: {set: {visibility: hidden}, restore: {visibility: shown}}}"
 
   static let columns: [UnusualTable] = [
     UnusualTable(
-      "columns that are generated from the location",
+      "a column that is generated from the location",
       tables: """
         CREATE TABLE shop.posts (
           id bigint PRIMARY KEY, latitude float8, longitude float8,
@@ -20,7 +20,7 @@ extension UnusualTable {
       rows: "SELECT p::text FROM shop.posts AS p",
       remaining: ["(1,51.5,-0.1,\"51.5 -0.1\")", "(2,,,)", "(3,,,)"]),
     UnusualTable(
-      "types without a usable equality operator: point, box, json, xml",
+      "types without a usable equality operator: point, box, circle, json, xml",
       tables: """
         CREATE TABLE shop.posts (
           id bigint PRIMARY KEY, at point, around box, raw json, old xml, circle circle);
@@ -40,7 +40,7 @@ extension UnusualTable {
         #"(2,,"(3,3),(1,1)",{},,"<(0,0),1>")"#, #"(3,,"(3,3),(1,1)",{},,"<(0,0),1>")"#,
       ]),
     UnusualTable(
-      "char(n), enum, domain and boolean columns to set",
+      "enum, char(n), domain, boolean, numeric and timestamp columns that protect sets",
       tables: """
         CREATE TYPE shop."Mood" AS ENUM ('shown', 'hidden');
         CREATE DOMAIN shop.flag AS char(1) CHECK (value IN ('y', 'n'));
@@ -128,7 +128,7 @@ extension UnusualTable {
           FOR EACH ROW EXECUTE FUNCTION shop.count_update();
         INSERT INTO shop.posts VALUES (1, 'shown'), (2, 'shown'), (3, 'hidden')
         """,
-      actions: ["protected": visible], events: [(2, "protected"), (3, "protected")],
+      actions: ["protected": protectAction], events: [(2, "protected"), (3, "protected")],
       rows: "SELECT p::text FROM shop.posts AS p",
       remaining: ["(1,shown,0)", "(2,hidden,1)", "(3,hidden,0)"]),
     UnusualTable(

@@ -14,7 +14,7 @@ extension PipelineFixture {
         let fixture = PipelineFixture(
           database: database, service: url, gate: TestGate(),
           directory: FileManager.default.temporaryDirectory
-            .appending(path: "ugly-\(database.name)").path)
+            .appending(path: "unusual-\(database.name)").path)
         defer { try? FileManager.default.removeItem(atPath: fixture.directory) }
         try await fixture.execute("CREATE SCHEMA shop; \(trusted: table.tables)")
         return try await body(fixture)
@@ -31,14 +31,14 @@ extension PipelineFixture {
   }
 }
 
-/// Whole runs over unusual tables, with prepared answers of the API.
+/// Complete runs over unusual tables, with scripted answers of the API.
 @Suite struct UnusualTableTests {
   @Test(arguments: UnusualTable.all)
   func theRowsMatchTheEventsAndARepeatedAnswerChangesNothing(
     table: UnusualTable
   ) async throws {
     let hasXML = table.tables.contains("xml")
-    guard try await ServerFeature.xml.isThere(ifNeeded: hasXML) else { return }
+    guard try await ServerFeature.xml.isAvailable(ifNeeded: hasXML) else { return }
     try await PipelineFixture.with(table) { fixture in
       let pipeline = try fixture.pipeline { _ in table.definition }
       let report = try await fixture.withRuntime(pipeline) { try await $0.run() }.last
@@ -63,9 +63,10 @@ extension PipelineFixture {
     }
   }
 
-  /// The chunk is applied as a whole or not at all. Here it is set aside, and the run's report contains it.
-  @Test(arguments: UnusableTable.undone)
-  func aRowThatCannotBeDeletedSetsTheWholeChunkAside(
+  /// With `atomic: chunk`, a chunk is applied completely or not at all. The chunk is set aside, and the run's report
+  /// names it.
+  @Test(arguments: UnusableTable.rolledBack)
+  func aRowThatCannotBeChangedSetsTheWholeChunkAside(
     unusable: UnusableTable
   ) async throws {
     try await PipelineFixture.with(unusable.table) { fixture in
@@ -92,8 +93,8 @@ extension PipelineFixture {
 
   /// If a chunk is applied in batches, only the events that the table refuses are set aside, by their IDs. The rows of
   /// these events do not change.
-  @Test(arguments: UnusableTable.undone)
-  func aRowThatCannotBeDeletedIsSetAsideByItsID(unusable: UnusableTable) async throws {
+  @Test(arguments: UnusableTable.rolledBack)
+  func anEventWhoseRowCannotBeChangedIsSetAside(unusable: UnusableTable) async throws {
     try await PipelineFixture.with(unusable.table) { fixture in
       let pipeline = try fixture.pipeline { _ in unusable.table.definition }
       let report = try #require(try await fixture.withRuntime(pipeline) { try await $0.run() }.last)
@@ -129,7 +130,7 @@ extension PipelineFixture {
   }
 }
 
-/// Row-level security, with a role that owns no table.
+/// Row-level security. The role of the run does not own the tables, so the policies apply to it.
 @Suite struct RowSecurityTests {
   private static let table = UnusualTable(
     "rows that policies may hide",
@@ -167,7 +168,7 @@ extension PipelineFixture {
   ])
   func policiesMustAllowTheRoleToUseEveryRow(policies: String, isAllowed: Bool) async throws {
     try await PipelineFixture.with(Self.table) { fixture in
-      // Roles belong to the whole server, so each test has its own role.
+      // A role belongs to the whole server and not to one database, so each test creates a role with its own name.
       let role = "\(fixture.database.name)_role"
       try await fixture.execute("CREATE ROLE \(trusted: role)")
       do {
@@ -186,8 +187,8 @@ extension PipelineFixture {
     _ fixture: PipelineFixture, as role: String, isAllowed: Bool
   ) async throws {
     let pipeline = try fixture.pipeline { _ in
-      table.definition.replacing(
-        "${DATABASE_URL}", with: "${DATABASE_URL}?options=-crole%3D\(role)")
+      table.definition.editing(
+        "${DATABASE_URL}", to: "${DATABASE_URL}?options=-crole%3D\(role)")
     }
     do {
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }

@@ -37,9 +37,9 @@ struct UnusualTable: Sendable, CustomTestStringConvertible {
     let reasons = [
       "deleted", "bounced", "suspended", "deactivated", "protected", "geo_scrubbed", "tweet_edited",
     ]
-    let answers = reasons.map { "      \($0): \(actions[$0] ?? "ignore")" }
+    let lines = reasons.map { "      \($0): \(actions[$0] ?? "ignore")" }
     return """
-      name: ugly
+      name: unusual
       warehouse: ${DATABASE_URL}
       api: {base_url: "${COMPLIANCE_API_URL}", bearer_token: t, poll_seconds: 0.02, poll_seconds_max: 0.05}
       limits: {max_redacted_percent: 100, max_redacted_rows: 100000, allow_whole_chunks: true}
@@ -48,16 +48,16 @@ struct UnusualTable: Sendable, CustomTestStringConvertible {
           type: tweets
       \(dataset.split(separator: "\n").map { "    \($0)" }.joined(separator: "\n"))
           actions:
-      \(answers.joined(separator: "\n"))
+      \(lines.joined(separator: "\n"))
 
       """
   }
 
-  /// Returns the API's result for a chunk.
+  /// Returns the API's result for a chunk with these IDs.
   @Sendable func result(of ids: [Int64]) -> String {
-    let words = ["geo_scrubbed": "scrub_geo", "tweet_edited": "rehydrate"]
+    let apiActions = ["geo_scrubbed": "scrub_geo", "tweet_edited": "rehydrate"]
     return events.filter { ids.contains($0.id) }.map {
-      CollectTests.event($0.id, words[$0.reason] ?? "delete", $0.reason)
+      CollectTests.event($0.id, apiActions[$0.reason] ?? "delete", $0.reason)
     }.joined()
   }
 
@@ -203,8 +203,8 @@ extension UnusualTable {
         \(partitioned)
         INSERT INTO shop.posts VALUES
           (\(postID(of: 1_700_000_000)), '2023-11-14 22:13:20', 'in November'),
-          (\(postID(of: 1_701_374_400)), '2023-12-01 10:00:00', 'already December in Sydney'),
-          (\(postID(of: 1_701_403_200)), '2023-11-30 14:00:00', 'still November in Honolulu'),
+          (\(postID(of: 1_701_374_400)), '2023-12-01 10:00:00', 'already December at UTC+14'),
+          (\(postID(of: 1_701_403_200)), '2023-11-30 14:00:00', 'still November at UTC-14'),
           (\(postID(of: 1_701_700_000)), '2023-12-04 14:26:40', 'in December'),
           (20, '2006-03-21 20:50:14', 'one of the first'), (29, '2006-03-21 21:02:56', 'another')
         """,
@@ -256,7 +256,8 @@ extension UnusualTable {
         CREATE TABLE shop.unseen PARTITION OF shop.posts FOR VALUES IN ('protected');
         INSERT INTO shop.posts VALUES (1, 'public', 'one'), (2, 'public', 'two'), (3, 'protected', 'three')
         """,
-      // A key of such a table includes the column, so the rows could not be found again.
+      // A restore is not possible here. A primary key must include the visibility, so a restore could not find the
+      // changed rows by their key.
       actions: ["protected": "{protect: {set: {visibility: protected}, restore: none}}"],
       events: [(2, "protected"), (3, "protected")],
       rows: "SELECT tableoid::regclass || ' ' || body FROM shop.posts",

@@ -7,10 +7,10 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// The ledger's history of one ID, and the export of all records.
+/// The ledger's history of one ID, and the export of the event records of a time range.
 @Suite struct AuditTests {
   private func lethe(_ fixture: PipelineFixture, _ arguments: String...) async throws
-    -> Program.Ending
+    -> Program.Result
   {
     try await Program.run("lethe", ["audit"] + arguments, environment: fixture.environment)
   }
@@ -25,7 +25,7 @@ import Vocabulary
 
   @Test func aPostThatWasDeletedWithItsAuthorNamesTheAuthorsEvent() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       try await fixture.execute(
         "UPDATE platform.accounts SET state = 'suspended' WHERE account_id = 11")
       let pipeline = try fixture.pipeline()
@@ -34,7 +34,7 @@ import Vocabulary
         try await $0.query(
           """
           SELECT post_id, author_id FROM before.posts AS p
-          -- The platform has no such post, so only the event of its author matches its row.
+          -- The platform does not have these posts. Only the event about the author reaches their rows.
           WHERE post_id % 10000 = 1 AND EXISTS (
             SELECT FROM lethe.event AS e WHERE e.id = p.post_id AND e.cause_id = p.author_id
                           AND e.action = 'delete')
@@ -60,7 +60,7 @@ import Vocabulary
       let checks = try #require(json["checks"] as? [[String: Any]])
       #expect(checks.map { $0["answer"] as? String } == ["clean or not asked about"])
       #expect((json["tombstones"] as? [Any])?.count == 1)
-      // The history of the author does not contain a post with the same ID.
+      // A user and a post can have the same ID. The history of the user does not contain the post.
       let authors = try await lethe(
         fixture, "show", "\(author)", "--type", "users", "--output", "json"
       ).json
@@ -72,9 +72,9 @@ import Vocabulary
     }
   }
 
-  @Test func anEventThatIsAppliedDuringTheReadIsWaitingOrRecorded() async throws {
+  @Test func anEventThatIsAppliedDuringTheReadIsShownOnce() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       try await fixture.withRuntime(fixture.pipeline()) { runtime in
         _ = try await runtime.export()
         while try await runtime.submit().chunks > 0 { _ = try await runtime.awaitJobs() }
@@ -83,9 +83,9 @@ import Vocabulary
       let id = try await fixture.value(
         "SELECT min(id) FROM lethe.collected WHERE reason = 'deleted'", as: Int64.self)
       try await fixture.database.withConnection { applier in
-        // This does the same as the last transaction of apply, while another session reads.
+        // `applier` does what the last transaction of apply does, while another session reads the history.
         try await applier.runScript("BEGIN; LOCK TABLE lethe.collected IN ACCESS EXCLUSIVE MODE")
-        let asking = Task { try await trail(of: id, fixture) }
+        let reading = Task { try await trail(of: id, fixture) }
         try await fixture.database.withConnection { watcher in
           while try await watcher.query(
             """
@@ -104,14 +104,14 @@ import Vocabulary
           TRUNCATE lethe.collected;
           COMMIT
           """)
-        let history = try await asking.value
+        let history = try await reading.value
         #expect(history.events.count + history.waiting.count == 1)
       }
     }
   }
 
-  @Test func anIDThatWasProtectedAndRestoredHasBothResponses() async throws {
-    let lines = Answers([CollectTests.event(1, "delete", "protected"), ""])
+  @Test func anIDThatWasProtectedAndRestoredHasBothAnswers() async throws {
+    let lines = TextSequence([CollectTests.event(1, "delete", "protected"), ""])
     try await PipelineFixture.with { fixture in
       try await fixture.execute(
         """
@@ -153,9 +153,9 @@ import Vocabulary
     }
   }
 
-  /// A limit stops the chunk with the old response. A newer response arrives before the chunk is approved.
-  @Test func aSupersededResponseIsMarkedBeforeAndAfterItIsProcessed() async throws {
-    let lines = Answers(["", (3...10).map { CollectTests.event($0) }.joined(), ""])
+  /// A limit stops the chunk with the old answer. A newer answer arrives before the chunk is approved.
+  @Test func aSupersededAnswerIsMarkedBeforeAndAfterItIsProcessed() async throws {
+    let lines = TextSequence(["", (3...10).map { CollectTests.event($0) }.joined(), ""])
     try await PipelineFixture.with { fixture in
       try await fixture.execute(
         """
@@ -186,7 +186,7 @@ import Vocabulary
   }
 
   @Test func aResultThatWasGivenUpIsReportedAsNotApplied() async throws {
-    let answers = Answers([
+    let answers = TextSequence([
       (3...10).map { CollectTests.event($0) }.joined()
         + CollectTests.event(2, "delete", "withheld"), "",
     ])
@@ -201,7 +201,7 @@ import Vocabulary
         let pipeline = try fixture.pipeline(api: url) { CollectTests.postsOnly($0) }
         let stopped = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(stopped.map(\.status) == [.stopped])
-        #expect(try await trail(of: 2, fixture).checks.map(\.answer) == [.notTold])
+        #expect(try await trail(of: 2, fixture).checks.map(\.answer) == [.unclear])
         _ = try await fixture.withRuntime(pipeline) { try await $0.giveUp() }
         let given = try await trail(of: 5, fixture)
         #expect(given.checks.map(\.answer) == [.notApplied])
@@ -212,7 +212,7 @@ import Vocabulary
         let waiting = try #require(json["waiting"] as? [[String: Any]])
         #expect(waiting.map { $0["state"] as? String } == ["failed"])
         #expect(try await trail(of: 1, fixture).checks.map(\.answer) == [.noEvent])
-        #expect(try await trail(of: 2, fixture).checks.map(\.answer) == [.notTold])
+        #expect(try await trail(of: 2, fixture).checks.map(\.answer) == [.unclear])
         #expect(try await lethe(fixture, "show", "2").stdout.contains("not told: the result has"))
         _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       }
@@ -237,7 +237,7 @@ import Vocabulary
       #expect(quarantined.line == 1)
       #expect(quarantined.raw.contains("withheld") || quarantined.raw.contains("u001b"))
       let text = try await lethe(fixture, "show", "3").stdout
-      #expect(text.contains("unknown reason with"), "\(text)")
+      #expect(text.contains("unknown reason \"with"), "\(text)")
       #expect(text.contains("not applied, and not resolved"))
       #expect(!text.contains("\u{1b}"))
       let nobody = try await lethe(fixture, "show", "4000", "--output", "json")
@@ -252,7 +252,7 @@ import Vocabulary
 
   @Test func bothFormatsContainEveryRecordOfTheTimeRange() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       let pipeline = try fixture.pipeline()
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       let (all, start, digest) = try await fixture.database.withConnection {
@@ -352,21 +352,21 @@ import Vocabulary
     var row: [String] = []
     var field = ""
     var isQuoted = false
-    var bytes = Array(text.unicodeScalars)[...]
-    while let scalar = bytes.popFirst() {
+    var scalars = Array(text.unicodeScalars)[...]
+    while let scalar = scalars.popFirst() {
       switch scalar {
       case "\"":
-        if isQuoted, bytes.first == "\"" {
+        if isQuoted, scalars.first == "\"" {
           field.unicodeScalars.append(scalar)
-          bytes.removeFirst()
+          scalars.removeFirst()
         } else {
           isQuoted.toggle()
         }
       case "," where !isQuoted:
         row.append(field)
         field = ""
-      case "\r" where !isQuoted && bytes.first == "\n":
-        bytes.removeFirst()
+      case "\r" where !isQuoted && scalars.first == "\n":
+        scalars.removeFirst()
         rows.append(row + [field])
         (row, field) = ([], "")
       default: field.unicodeScalars.append(scalar)
@@ -378,7 +378,7 @@ import Vocabulary
     }
   }
 
-  /// Returns the records in the same form as the test's SQL query.
+  /// Returns the records as one text, in the form of the SQL query in `bothFormatsContainEveryRecordOfTheTimeRange`.
   private static func digest(_ records: [(String) -> String?]) -> String {
     records.map { record in
       let changed = record("changed").flatMap {

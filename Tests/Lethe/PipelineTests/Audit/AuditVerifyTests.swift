@@ -6,18 +6,18 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Verification finds changes to the records of actions and of responses.
+/// `lethe audit verify` finds changes to the evidence: event records, batches, jobs and seals.
 @Suite struct AuditVerifyTests {
   struct Tampering: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let sql: SQL
-    /// The places at which verification finds the change. Each place is a table and the beginning of a key.
-    let seen: [String]
+    /// The places that the verification must report. Each place is a table and the beginning of a key.
+    let expected: [String]
 
-    init(_ what: String, _ sql: SQL, seen: String...) {
+    init(_ what: String, _ sql: SQL, expected: String...) {
       testDescription = what
       self.sql = sql
-      self.seen = seen
+      self.expected = expected
     }
   }
 
@@ -31,106 +31,106 @@ import Testing
   private static let tamperings = [
     Tampering(
       "an event's reason", "UPDATE lethe.event AS e SET reason = 'bounced' WHERE \(trusted: one)",
-      seen: "lethe.event chunk_id = 1 AND batch = 1"),
+      expected: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
       "an event's number of changed rows",
       """
       UPDATE lethe.event AS e SET changed = '{"delete warehouse.posts": 9}' WHERE \(trusted: one)
       """,
-      seen: "lethe.event chunk_id = 1 AND batch = 1"),
+      expected: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
       "a deleted event", "DELETE FROM lethe.event AS e WHERE \(trusted: one)",
-      seen: "lethe.event chunk_id = 1 AND batch = 1"),
+      expected: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
       "an added event",
       """
       INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at, batch)
       SELECT id + 1, type, reason, action, chunk_id, job_id, applied_at, batch
       FROM lethe.event AS e WHERE \(trusted: one)
-      """, seen: "lethe.event chunk_id = 1 AND batch = 1"),
+      """, expected: "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
       "an added event without a batch",
       """
       INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at)
       SELECT id + 1, type, reason, action, chunk_id, job_id, applied_at
       FROM lethe.event AS e WHERE \(trusted: one)
-      """, seen: "lethe.event chunk_id = 1 AND batch IS NULL"),
+      """, expected: "lethe.event chunk_id = 1 AND batch IS NULL"),
     Tampering(
       "an event of another chunk",
       "UPDATE lethe.event AS e SET chunk_id = 2 WHERE \(trusted: one)",
-      seen: "lethe.event chunk_id = 1 AND batch = 1", "lethe.event chunk_id = 2 AND batch = 1"),
+      expected: "lethe.event chunk_id = 1 AND batch = 1", "lethe.event chunk_id = 2 AND batch = 1"),
     Tampering(
       "a result's hash", "UPDATE lethe.job SET result_sha256 = sha256('another') WHERE job_id = 1",
-      seen: "lethe.job job_id = 1"),
+      expected: "lethe.job job_id = 1"),
     Tampering(
       "a job's ID", "UPDATE lethe.job SET api_id = '1' WHERE job_id = 1",
-      seen: "lethe.job job_id = 1"),
+      expected: "lethe.job job_id = 1"),
     Tampering(
       "the time of a job",
       "UPDATE lethe.job SET asked_at = asked_at - interval '1 microsecond' WHERE job_id = 1",
-      seen: "lethe.job job_id = 1"),
+      expected: "lethe.job job_id = 1"),
     Tampering(
       "a chunk's number of IDs", "UPDATE lethe.chunk SET ids = ids - 1 WHERE chunk_id = 1",
-      seen: "lethe.chunk chunk_id = 1"),
+      expected: "lethe.chunk chunk_id = 1"),
     Tampering(
-      "a deleted job", "DELETE FROM lethe.job WHERE job_id = 1", seen: "lethe.job job_id = 1"),
+      "a deleted job", "DELETE FROM lethe.job WHERE job_id = 1", expected: "lethe.job job_id = 1"),
     Tampering(
       "a deleted batch", "DELETE FROM lethe.batch WHERE chunk_id = 1 AND number = 1",
-      seen: "lethe.batch chunk_id = 1", "lethe.event chunk_id = 1 AND batch = 1"),
+      expected: "lethe.batch chunk_id = 1", "lethe.event chunk_id = 1 AND batch = 1"),
     Tampering(
       "an event, and the hash of its batch",
       """
       UPDATE lethe.event AS e SET reason = 'bounced' WHERE \(trusted: one);
       UPDATE lethe.batch AS b SET (records, sha256) = (
         SELECT records, sha256 FROM lethe.event_digest(b.chunk_id, b.number))
-      """, seen: "lethe.batch chunk_id = 1"),
+      """, expected: "lethe.batch chunk_id = 1"),
     Tampering(
-      "a record's content",
+      "a seal's content",
       """
       UPDATE lethe.seal SET content = replace(content, '"events": ', '"events": 1') WHERE number = 2
       """,
-      seen: "lethe.seal number = 2", "lethe.chunk chunk_id = "),
+      expected: "lethe.seal number = 2", "lethe.chunk chunk_id = "),
     Tampering(
-      "a record's content, and the record's hash",
+      "a seal's content, and its hash",
       """
       UPDATE lethe.seal SET content = replace(content, '"events": ', '"events": 1') WHERE number = 2;
       UPDATE lethe.seal SET sha256 = lethe.seal_hash(previous, content) WHERE number = 2
-      """, seen: "lethe.seal number IN (2, 3)", "lethe.chunk chunk_id = "),
+      """, expected: "lethe.seal number IN (2, 3)", "lethe.chunk chunk_id = "),
     Tampering(
-      "a record that is not JSON, and its hash",
+      "a seal that is not JSON, and its hash",
       """
       UPDATE lethe.seal SET content = 'nothing' WHERE number = 2;
       UPDATE lethe.seal SET sha256 = lethe.seal_hash(previous, content) WHERE number = 2
-      """, seen: "lethe.seal number = 2", "lethe.seal number IN (2, 3)"),
+      """, expected: "lethe.seal number = 2", "lethe.seal number IN (2, 3)"),
     Tampering(
-      "the first record's content, and its hash",
+      "the first seal's content, and its hash",
       """
       UPDATE lethe.seal SET content = '{"chunk_id_max": 1000}' WHERE number = 1;
       UPDATE lethe.seal SET sha256 = lethe.seal_hash(previous, content) WHERE number = 1
-      """, seen: "lethe.seal number IN (1, 2)"),
+      """, expected: "lethe.seal number IN (1, 2)"),
     Tampering(
-      "a deleted record in the middle of the chain", "DELETE FROM lethe.seal WHERE number = 2",
-      seen: "lethe.seal number = 2", "lethe.seal chunk_id = "),
+      "a deleted seal in the middle of the chain", "DELETE FROM lethe.seal WHERE number = 2",
+      expected: "lethe.seal number = 2", "lethe.seal chunk_id = "),
     Tampering(
-      "deleted records at the beginning of the chain", "DELETE FROM lethe.seal WHERE number < 3",
-      seen: "lethe.seal number BETWEEN 1 AND 2"),
+      "deleted seals at the beginning of the chain", "DELETE FROM lethe.seal WHERE number < 3",
+      expected: "lethe.seal number BETWEEN 1 AND 2"),
     Tampering(
-      "a deleted record at the end of the chain",
+      "a deleted seal at the end of the chain",
       "DELETE FROM lethe.seal WHERE number = (SELECT max(number) FROM lethe.seal)",
-      seen: "lethe.seal chunk_id = "),
-    Tampering("a deleted chain", "DELETE FROM lethe.seal", seen: "lethe.seal number = 1"),
+      expected: "lethe.seal chunk_id = "),
+    Tampering("a deleted chain", "DELETE FROM lethe.seal", expected: "lethe.seal number = 1"),
     Tampering(
-      "a record with another chunk's ID",
+      "a seal with another chunk's ID",
       "UPDATE lethe.seal SET chunk_id = 1 WHERE chunk_id = 2",
-      seen: "lethe.seal number = ", "lethe.seal chunk_id = 2"),
+      expected: "lethe.seal number = ", "lethe.seal chunk_id = 2"),
   ]
 
-  /// Runs `body` after a run over 200 posts and 60 users. The run has two chunks, each with several batches.
+  /// Runs `body` after a run over 200 posts and 45 users. The run has two chunks, each with several batches.
   private func withRun(
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 200)
+      try await fixture.addSamples(posts: 200)
       let pipeline = try fixture.pipeline()
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       try await body(fixture)
@@ -151,9 +151,9 @@ import Testing
       #expect(try await verify(fixture).faults.map(\.problem) == [])
       try await fixture.execute(tampering.sql)
       let found = try await verify(fixture)
-      #expect(!found.isWhole)
+      #expect(!found.isIntact)
       let places = found.faults.map { "\($0.table) \($0.key)" }
-      for place in tampering.seen {
+      for place in tampering.expected {
         #expect(places.contains { $0.hasPrefix(place) }, "\(place) is not among \(places)")
       }
       #expect(
@@ -161,21 +161,21 @@ import Testing
     }
   }
 
-  @Test func verifyPrintsTheHeadAndReportsTheFault() async throws {
+  @Test func verifyPrintsTheHeadOfTheChainAndReportsTheFault() async throws {
     try await withRun { fixture in
-      func lethe(_ arguments: String...) async throws -> Program.Ending {
+      func lethe(_ arguments: String...) async throws -> Program.Result {
         try await Program.run(
           "lethe", ["audit", "verify"] + arguments, environment: fixture.environment)
       }
-      let whole = try await lethe("--output", "json")
-      #expect(whole.code == 0, "\(whole.stdout)\(whole.stderr)")
-      let head = try #require((whole.json["head"] as? [String: Any])?["sha256"] as? String)
+      let intact = try await lethe("--output", "json")
+      #expect(intact.code == 0, "\(intact.stdout)\(intact.stderr)")
+      let head = try #require((intact.json["head"] as? [String: Any])?["sha256"] as? String)
       let events = try await fixture.value("SELECT count(*) FROM lethe.event", as: Int.self)
-      #expect(whole.json["events_proven"] as? Int == events)
-      #expect(whole.json["records"] as? Int == 3)
+      #expect(intact.json["events_proven"] as? Int == events)
+      #expect(intact.json["records"] as? Int == 3)
       let text = try await lethe("--expect", head.uppercased())
       #expect(text.code == 0)
-      #expect(text.stdout.contains("the ledger is whole"))
+      #expect(text.stdout.contains("the ledger is intact"))
       #expect(text.stdout.contains("SHA-256 \(head)"))
       #expect(try await lethe("--expect", "abc").code == 2)
 
@@ -185,12 +185,12 @@ import Testing
       #expect(tampered.code == 1)
       #expect(tampered.stdout.contains("lethe.job where job_id = 1: result_sha256 is"))
       #expect(tampered.stdout.contains("remedy: restore a backup from before the change"))
-      #expect(tampered.stdout.contains("the ledger is NOT whole"))
+      #expect(tampered.stdout.contains("the ledger is NOT intact"))
     }
   }
 
   /// Only a hash that is stored outside of the ledger shows that all records of the newest job were deleted, or that
-  /// the whole chain was replaced.
+  /// all seals were replaced.
   @Test(arguments: [
     """
     DELETE FROM lethe.event WHERE chunk_id = (SELECT chunk_id FROM lethe.seal ORDER BY number DESC LIMIT 1);
@@ -217,8 +217,9 @@ import Testing
     }
   }
 
-  /// The chunk is in the state after an apply of quarantined lines. The older record still proves the first content.
-  @Test func aChunkThatWasSealedTwiceIsCheckedAgainstBothRecords() async throws {
+  /// The first statements give chunk 1 a second seal, as an apply of quarantined lines does. Later statements change an
+  /// old batch and add a third seal, which matches the change. The two older seals do not match the change.
+  @Test func aChunkThatWasSealedSeveralTimesIsCheckedAgainstAllSeals() async throws {
     try await withRun { fixture in
       try await fixture.execute(
         """

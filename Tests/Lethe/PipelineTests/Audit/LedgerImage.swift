@@ -1,7 +1,8 @@
 import PostgreSQL
 import TestSupport
 
-/// All rows of the ledger and of the posts, for a comparison with a later image.
+/// A copy of the rows of `warehouse.posts` and of the ledger's tables except `worker` and `lease`. A test compares two
+/// such copies.
 struct LedgerImage: Sendable {
   private let rows: [String: [String]]
 
@@ -11,7 +12,7 @@ struct LedgerImage: Sendable {
         """
         SELECT n.nspname || '.' || quote_ident(c.relname)
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        -- The rows of processes change with each command.
+        -- `worker` and `lease` change with each command.
         WHERE n.nspname = 'lethe' AND c.relkind = 'r'
               AND c.relname NOT IN ('worker', 'lease') OR c.oid = 'warehouse.posts'::regclass
         """

@@ -7,16 +7,16 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// Responses that are repeated in each run and change nothing. The first response gets a record. The later responses
-/// leave traces. All code that reads responses reads records and traces.
+/// Answers that the API repeats in each run and that change nothing. The first answer gets an event record. The later
+/// answers leave traces. All code that reads answers reads event records and traces.
 @Suite struct TraceTests {
   struct Kind: Sendable, CustomTestStringConvertible {
     let testDescription: String
     var shop = Shop(restore: "former")
     var posts: [Int64: String] = [:]
     var users: [Int64: String] = [:]
-    /// The responses that are added in the fifth run.
-    var joins: [Int64: String] = [:]
+    /// The answers that are added in the fifth run.
+    var added: [Int64: String] = [:]
   }
 
   static let rows = """
@@ -29,33 +29,33 @@ import Vocabulary
   static let kinds = [
     Kind(
       testDescription: "protected", posts: [1000: "protected", 2000: "protected"],
-      joins: [3000: "protected"]),
+      added: [3000: "protected"]),
     Kind(
       testDescription: "protected without a restore", shop: Shop(restore: "none"),
-      posts: [1000: "protected", 40_000: "protected"], joins: [2000: "protected"]),
+      posts: [1000: "protected", 40_000: "protected"], added: [2000: "protected"]),
     Kind(
       testDescription: "already protected", posts: [9000: "protected"],
-      joins: [8000: "protected"]),
+      added: [8000: "protected"]),
     Kind(
-      testDescription: "a protected author", users: [1: "protected"], joins: [4000: "protected"]),
+      testDescription: "a protected author", users: [1: "protected"], added: [4000: "protected"]),
     Kind(
       testDescription: "a post and its author", posts: [3000: "protected"],
-      users: [1: "protected"], joins: [6000: "protected"]),
+      users: [1: "protected"], added: [6000: "protected"]),
     Kind(
       testDescription: "redacted in place",
       shop: Shop(postActions: ["deleted": "{redact: {text: ''}}"]),
-      posts: [1000: "deleted", 5000: "deleted"], joins: [7000: "deleted"]),
+      posts: [1000: "deleted", 5000: "deleted"], added: [7000: "deleted"]),
     Kind(
       testDescription: "without a location", posts: [1000: "geo_scrubbed", 2000: "geo_scrubbed"],
-      joins: [3000: "geo_scrubbed"]),
+      added: [3000: "geo_scrubbed"]),
     Kind(
       testDescription: "ignored", shop: Shop(postActions: ["suspended": "ignore"]),
-      posts: [1000: "suspended"], joins: [3000: "suspended"]),
-    Kind(testDescription: "edited", posts: [1000: "tweet_edited"], joins: [3000: "tweet_edited"]),
+      posts: [1000: "suspended"], added: [3000: "suspended"]),
+    Kind(testDescription: "edited", posts: [1000: "tweet_edited"], added: [3000: "tweet_edited"]),
     Kind(
       testDescription: "edited and marked",
       shop: Shop(postActions: ["tweet_edited": "{rehydrate: {set: {searchable: false}}}"]),
-      posts: [1000: "tweet_edited"], joins: [3000: "tweet_edited"]),
+      posts: [1000: "tweet_edited"], added: [3000: "tweet_edited"]),
     Kind(
       testDescription: "of all kinds, in small batches",
       shop: Shop(
@@ -65,7 +65,7 @@ import Vocabulary
         uniqueKeysWithValues: (1...30).map { number in
           let reasons = ["protected", "deleted", "geo_scrubbed", "suspended", "tweet_edited"]
           return (Int64(number) * 1000, reasons[number % 5])
-        }), joins: [31_000: "protected", 32_000: "deleted"]),
+        }), added: [31_000: "protected", 32_000: "deleted"]),
     Kind(
       testDescription: "of all kinds, in one batch",
       shop: Shop(
@@ -75,12 +75,12 @@ import Vocabulary
         uniqueKeysWithValues: (1...30).map { number in
           let reasons = ["suspended", "protected", "deleted", "geo_scrubbed", "tweet_edited"]
           return (Int64(number) * 1000, reasons[number % 5])
-        }), joins: [31_000: "tweet_edited"]),
+        }), added: [31_000: "tweet_edited"]),
   ]
 
   static let records: SQL = "SELECT count(*) FROM lethe.event WHERE cause_id IS NULL"
 
-  /// Returns a query for the responses that the traces of a run represent.
+  /// Returns a query for the answers that the traces of a run represent.
   private static func traced(_ run: Int) -> String {
     """
     SELECT t.type, t.id, t.reason FROM \(PipelineFixture.tracedEvents) AS t JOIN lethe.chunk USING (chunk_id)
@@ -106,7 +106,7 @@ import Vocabulary
     return counts
   }
 
-  /// The tables that get rows in every run, with any result. Each run leaves the same number of traces.
+  /// The tables that get rows in every run, whatever the result contains.
   private static let growing: Set<String> = [
     "run", "export", "chunk", "job", "batch", "seal", "trace",
   ]
@@ -139,9 +139,9 @@ import Vocabulary
         }
         before = now
       }
-      // The added responses get records, in addition to the existing records.
-      try await run(kind.posts.merging(kind.joins) { $1 })
-      #expect(try await nights.rows(Self.records) == ["(\(all + kind.joins.count))"])
+      // Only the added answers get new records.
+      try await run(kind.posts.merging(kind.added) { $1 })
+      #expect(try await nights.rows(Self.records) == ["(\(all + kind.added.count))"])
       #expect(
         try await nights.rows(SQL(trusted: Self.traced(5))) == Self.rows(kind.posts, kind.users))
 
@@ -171,8 +171,7 @@ import Vocabulary
     }
   }
 
-  /// A response that differs from the newest record gets its own record.
-  @Test func aResponseThatDiffersFromTheNewestRecordGetsItsOwnRecord() async throws {
+  @Test func anAnswerThatDiffersFromTheNewestRecordGetsItsOwnRecord() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       func line(_ reason: String, redacted: String) -> String {
         let action = reason == "geo_scrubbed" ? "scrub_geo" : "delete"
@@ -187,7 +186,7 @@ import Vocabulary
         (line("protected", redacted: one), 3), (line("protected", redacted: "null"), 4),
         (line("protected", redacted: "null"), 4), (line("geo_scrubbed", redacted: "null"), 5),
         (line("geo_scrubbed", redacted: "null"), 5), (line("protected", redacted: one), 6),
-        // The ID is clean again. Then the earlier response is repeated. It changes a row, so it gets a record.
+        // The ID is clean again. Then the earlier answer is repeated. It hides the row again, so it gets a record.
         ("\n", 7), ("\n", 7), (line("protected", redacted: one), 8),
         (line("protected", redacted: one), 8),
       ]
@@ -200,7 +199,7 @@ import Vocabulary
       try await nights.execute("UPDATE shop.posts SET visibility = 'public' WHERE post_id = 1000")
       try await nights.run(checks: false)
       #expect(try await nights.rows(Self.records) == ["(9)"])
-      // The first response of another pipeline gets its own record.
+      // The first answer to another pipeline gets its own record.
       try nights.edit("name: shop", to: "name: other")
       for _ in 1...2 { try await nights.run(checks: false) }
       #expect(try await nights.rows(Self.records) == ["(10)"])
@@ -208,12 +207,13 @@ import Vocabulary
     }
   }
 
-  // MARK: Code that reads responses
+  // MARK: Code that reads answers
 
   private static let protected = CollectTests.event(1000, "delete", "protected")
   private static let withheld = CollectTests.event(1000, "delete", "withheld")
 
-  /// Retries a quarantined line of a run. The line then reports the post as deleted, and counts as not resolved.
+  /// Retries the quarantined lines of a run. Before the retry, replaces their text with an event that deletes post 1000,
+  /// and marks them as not resolved.
   private static func retry(
     _ nights: NightlyFixture, ofRun run: Int
   ) async throws -> PipelineRuntime.RetryReport {
@@ -227,9 +227,9 @@ import Vocabulary
     return try await nights.withRuntime { try await $0.retryQuarantined() }
   }
 
-  /// The newest response left only a trace. Even so, no older response is applied.
+  /// The newest answer left only a trace. An older answer is still not applied.
   @Test(arguments: ["protected", "geo_scrubbed", "suspended"])
-  func aTraceSupersedesOlderResponses(reason: String) async throws {
+  func aTraceSupersedesOlderAnswers(reason: String) async throws {
     let shop = Shop(restore: "former", postActions: ["suspended": "ignore"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
       let action = reason == "geo_scrubbed" ? "scrub_geo" : "delete"
@@ -246,7 +246,7 @@ import Vocabulary
     }
   }
 
-  @Test func aQuarantinedLineForAnIDWithATraceStays() async throws {
+  @Test func aQuarantinedLineAboutAnIDWithATraceStaysInQuarantine() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
         nights.answer("tweets", body: Self.protected)
@@ -265,8 +265,8 @@ import Vocabulary
     }
   }
 
-  /// A response that left a trace supersedes the refused event.
-  @Test func aTraceSupersedesARefusal() async throws {
+  /// An answer that left a trace supersedes the refused event.
+  @Test func aTraceSupersedesARefusedEvent() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.execute(
         """
@@ -291,7 +291,7 @@ import Vocabulary
     }
   }
 
-  @Test func aReleaseUsesATraceAsTheNewestResponse() async throws {
+  @Test func aReleaseUsesATraceAsTheNewestAnswer() async throws {
     let shop = Shop(restore: "former", postActions: ["suspended": "ignore"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
       let suspended = CollectTests.event(1000, "delete", "suspended")
@@ -315,7 +315,7 @@ import Vocabulary
 
   // MARK: Edits
 
-  /// The times in the response of each run, and whether the ID is queued again after it was fetched.
+  /// The times in the answer of each run, and whether that run queues the ID for a rehydration.
   private static let edits: [(what: String, times: [(String, String)], queued: [Bool])] = [
     ("no times", Array(repeating: ("null", "null"), count: 3), [true, false, false]),
     (
@@ -332,7 +332,7 @@ import Vocabulary
       [true, true, false]
     ),
     (
-      "a time in a later response", [("null", "null"), ("null", time(2)), ("null", time(2))],
+      "a time in a later answer", [("null", "null"), ("null", time(2)), ("null", time(2))],
       [true, true, false]
     ),
   ]
@@ -355,19 +355,21 @@ import Vocabulary
         #expect(
           try await nights.rows("SELECT id FROM lethe.rehydration") == (isQueued ? ["(1000)"] : []),
           "\(edit.what)")
-        // This is the state after the ID was fetched.
+        // The tables are now as if the operator's program had fetched the post again.
         try await nights.execute(
           "DELETE FROM lethe.rehydration; UPDATE shop.posts SET searchable = true")
       }
     }
   }
 
-  /// The record of an edit is pruned. The edit is not queued again, but it gets a record again.
+  /// The record of an edit is pruned. A repeated answer about the same edit is not queued again, but it gets a record
+  /// again. An answer about a newer edit is queued.
   @Test(arguments: [false, true])
   func anEditIsNotQueuedAgainAfterItsRecordIsPruned(isEditedAgain: Bool) async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
-        nights.answer("tweets", body: Self.edit((Self.time(1), Self.time(2))) + Self.protectedToo)
+        nights.answer(
+          "tweets", body: Self.edit((Self.time(1), Self.time(2))) + Self.secondProtected)
         try await nights.run(checks: false)
       }
       #expect(try await nights.rows(Self.records) == ["(2)"])
@@ -383,7 +385,7 @@ import Vocabulary
         "audit", "prune", "--older-than", "25months", "--output", "json")
       #expect(pruned.json["events"] as? Int == 2, "\(pruned.stderr)")
       let edit = Self.edit((Self.time(1), Self.time(isEditedAgain ? 3 : 2)))
-      nights.answer("tweets", body: edit + Self.protectedToo)
+      nights.answer("tweets", body: edit + Self.secondProtected)
       for number in 1...2 {
         try await nights.run(checks: false)
         #expect(
@@ -395,12 +397,12 @@ import Vocabulary
     }
   }
 
-  private static let protectedToo = CollectTests.event(2000, "delete", "protected")
+  private static let secondProtected = CollectTests.event(2000, "delete", "protected")
 
   // MARK: Evidence
 
   /// A change to the second run's traces of IDs 1000 and 2000, and the place at which verification finds the change.
-  private static let tamperings: [(sql: SQL, seen: String)] = [
+  private static let tamperings: [(sql: SQL, expected: String)] = [
     (
       "UPDATE lethe.trace SET distances = '\\x000003e9'", "lethe.event and lethe.trace chunk_id = 3"
     ),
@@ -434,10 +436,10 @@ import Vocabulary
   ]
 
   @Test(arguments: tamperings)
-  func tamperingWithATraceIsFound(sql: SQL, seen: String) async throws {
+  func tamperingWithATraceIsFound(sql: SQL, expected: String) async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...2 {
-        nights.answer("tweets", body: Self.protected + Self.protectedToo)
+        nights.answer("tweets", body: Self.protected + Self.secondProtected)
         try await nights.run(checks: false)
       }
       #expect(try await nights.rows("SELECT events FROM lethe.trace") == ["(2)"])
@@ -446,15 +448,14 @@ import Vocabulary
         try await AuditLedger(connection: $0).verify()
       }
       let places = found.faults.map { "\($0.table) \($0.key)" }
-      #expect(places.contains { $0.hasPrefix(seen) }, "\(places)")
+      #expect(places.contains { $0.hasPrefix(expected) }, "\(places)")
     }
   }
 
-  /// Traces are deleted together with their month.
   @Test func aPruneDropsTracesWithTheirMonth() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       for _ in 1...3 {
-        nights.answer("tweets", body: Self.protected + Self.protectedToo)
+        nights.answer("tweets", body: Self.protected + Self.secondProtected)
         try await nights.run(checks: false)
       }
       let old = "chunk_id IN (SELECT chunk_id FROM lethe.chunk WHERE run_id < 3)"
@@ -471,7 +472,7 @@ import Vocabulary
       #expect(
         try await nights.rows("SELECT run_id FROM lethe.trace JOIN lethe.chunk USING (chunk_id)")
           == ["(3)"])
-      // A deleted trace that was inserted again is found.
+      // Verification finds a trace in a month that was pruned.
       try await nights.execute(
         """
         INSERT INTO lethe.trace

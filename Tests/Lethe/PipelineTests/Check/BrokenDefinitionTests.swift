@@ -9,12 +9,13 @@ import Testing
     ["jobs", "list"], ["guard", "repair", "--dry-run"], ["retry", "--id", "1"],
   ]
 
-  /// Writes a definition with mistakes on lines 1, 2 and 4. The commands must not connect to a database.
+  /// Writes a definition with mistakes on lines 1, 2 and 4. Line 2 has the URL of the database. It names an environment
+  /// variable that is not set, so no command can connect to the database.
   private static func broken(_ fixture: PipelineFixture) throws -> String {
     try fixture.definitionFile {
-      $0.replacing("name: night\n", with: "name: Night\n")
-        .replacing("${DATABASE_URL}", with: "${NOWHERE_SET}")
-        .replacing("base_url:", with: "base_ulr:")
+      $0.editing("name: night\n", to: "name: Night\n")
+        .editing("${DATABASE_URL}", to: "${NOWHERE_SET}")
+        .editing("base_url:", to: "base_ulr:")
     }
   }
 
@@ -26,15 +27,15 @@ import Testing
   func eachCommandReportsAllMistakes(command: [String]) async throws {
     try await PipelineFixture.with { fixture in
       let file = try Self.broken(fixture)
-      let words =
+      let arguments =
         command.prefix { !$0.hasPrefix("--") } + [file] + command.drop { !$0.hasPrefix("--") }
-      let ending = try await Program.run(
-        "lethe", Array(words) + ["--output", "json"], environment: fixture.environment)
-      #expect(ending.code == 2, "\(ending.stderr)")
+      let result = try await Program.run(
+        "lethe", Array(arguments) + ["--output", "json"], environment: fixture.environment)
+      #expect(result.code == 2, "\(result.stderr)")
       for line in [1, 2, 4] {
-        #expect(ending.stderr.contains(Self.place(fixture, line)), "\(ending.stderr)")
+        #expect(result.stderr.contains(Self.place(fixture, line)), "\(result.stderr)")
       }
-      let error = try #require(ending.json["error"] as? [String: String])
+      let error = try #require(result.json["error"] as? [String: String])
       #expect(error["code"] == "usage")
       #expect(error["message"]?.hasPrefix(Self.place(fixture, 1)) == true, "\(error)")
       #expect(error["message"]?.contains("the first of 3 mistakes") == true, "\(error)")
@@ -45,10 +46,10 @@ import Testing
   @Test func checkReportsMistakesAsFindings() async throws {
     try await PipelineFixture.with { fixture in
       let file = try Self.broken(fixture)
-      let ending = try await Program.run(
+      let result = try await Program.run(
         "lethe", ["check", file, "--output", "json"], environment: fixture.environment)
-      #expect(ending.code == 2)
-      let findings = try #require(ending.json["findings"] as? [[String: Any]])
+      #expect(result.code == 2)
+      let findings = try #require(result.json["findings"] as? [[String: Any]])
       #expect(findings.map { $0["line"] as? Int } == [1, 2, 4])
       #expect(findings.allSatisfy { $0["severity"] as? String == "error" })
       #expect(findings.allSatisfy { $0["file"] as? String == file })
@@ -58,7 +59,7 @@ import Testing
           "the environment variable NOWHERE_SET is not set", "unknown key api.base_ulr",
         ])
       #expect(findings.allSatisfy { ($0["remedy"] as? String)?.isEmpty == false })
-      #expect((ending.json["error"] as? [String: String])?["code"] == "usage")
+      #expect((result.json["error"] as? [String: String])?["code"] == "usage")
 
       let table = try await Program.run("lethe", ["check", file], environment: fixture.environment)
       #expect(table.code == 2)
@@ -67,16 +68,15 @@ import Testing
     }
   }
 
-  /// The database is checked only when the definition can be read.
   @Test func checkAlsoChecksTheDatabaseIfTheDefinitionIsValid() async throws {
     try await PipelineFixture.with { fixture in
       let file = try fixture.definitionFile {
-        $0.replacing("table: warehouse.users", with: "table: warehouse.user")
+        $0.editing("table: warehouse.users", to: "table: warehouse.user")
       }
-      let ending = try await Program.run(
+      let result = try await Program.run(
         "lethe", ["check", file, "--output", "json"], environment: fixture.environment)
-      #expect(ending.code == 2)
-      let findings = try #require(ending.json["findings"] as? [[String: Any]])
+      #expect(result.code == 2)
+      let findings = try #require(result.json["findings"] as? [[String: Any]])
       #expect(findings.contains { ($0["message"] as? String)?.contains("warehouse.user") == true })
       #expect(findings.allSatisfy { $0["path"] is String })
     }

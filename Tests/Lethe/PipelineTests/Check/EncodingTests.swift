@@ -3,13 +3,14 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Databases with encodings other than UTF8, and texts from the API and from operators that they cannot store.
+/// Databases with several encodings. Some of the encodings do not have all characters of the texts that the API and the
+/// operators send.
 @Suite struct EncodingTests {
   struct Kind: Sendable, CustomTestStringConvertible {
     let encoding: String
     /// A name with characters outside of ASCII that the encoding can store.
     let name: String
-    /// The stored form of `note`.
+    /// The text that the database stores for `note`.
     let kept: String
     var testDescription: String { encoding }
   }
@@ -78,22 +79,23 @@ import Testing
   }
 
   private static func lethe(_ fixture: PipelineFixture, _ arguments: String...) async throws
-    -> Program.Ending
+    -> Program.Result
   {
     try await Program.run("lethe", arguments, environment: fixture.environment)
   }
 
-  /// A database with the encoding LATIN1 cannot store this status from the API.
+  /// The API returns a job status that Lethe does not know. The encoding LATIN1 does not have all characters of the
+  /// status.
   @Test(arguments: ["UTF8", "LATIN1"])
-  func anUnknownStatusIsKept(encoding: String) async throws {
+  func anUnknownJobStatusIsStored(encoding: String) async throws {
     let kind = try #require(Self.kinds.first { $0.encoding == encoding })
     try await Self.withDatabase(kind, .init(status: Self.note)) { fixture in
       let file = try fixture.definitionFile { _ in
-        Self.definition(kind.name).replacing(
-          "job_attempts: 1", with: "job_attempts: 1, job_hours_max: 0.0001")
+        Self.definition(kind.name).editing(
+          "job_attempts: 1", to: "job_attempts: 1, job_hours_max: 0.0001")
       }
-      let ending = try await Self.lethe(fixture, "run", file)
-      #expect(ending.code == 5, "\(ending.stderr)")
+      let result = try await Self.lethe(fixture, "run", file)
+      #expect(result.code == 5, "\(result.stderr)")
       #expect(
         try await fixture.value("SELECT status FROM lethe.job", as: String.self) == kind.kept)
     }
@@ -163,7 +165,7 @@ import Testing
   }
 
   @Test(arguments: kinds)
-  func theAPIsErrorForAFailedJobIsKept(kind: Kind) async throws {
+  func theAPIsErrorForAFailedJobIsStored(kind: Kind) async throws {
     let script = ScriptedAPI.Script(status: "failed", error: Self.note)
     try await Self.withDatabase(kind, script) { fixture in
       let file = try fixture.definitionFile { _ in Self.definition(kind.name) }
@@ -176,7 +178,8 @@ import Testing
     }
   }
 
-  /// Each argument is a text in the definition, the text that replaces it, and the part that check reports.
+  /// Each argument has a text of the definition, the text that replaces it, and the part of the definition that the
+  /// check reports.
   @Test(arguments: [
     ("title <> 'not Beiträge'", "title <> '\u{0416}'", "where"),
     ("set: {title: 'Beiträge x'}", "set: {title: '\u{6728}'}", "actions.protected"),
@@ -190,12 +193,12 @@ import Testing
     let kind = Self.kinds[2]
     try await Self.withDatabase(kind, .init()) { fixture in
       let file = try fixture.definitionFile { _ in
-        Self.definition(kind.name).replacing(old, with: new)
+        Self.definition(kind.name).editing(old, to: new)
       }
       for command in [["check", file, "--output", "json"], ["run", file], ["plan", file]] {
-        let ending = try await Program.run("lethe", command, environment: fixture.environment)
-        let output = ending.stdout + ending.stderr
-        #expect(ending.code == 2, "\(output)")
+        let result = try await Program.run("lethe", command, environment: fixture.environment)
+        let output = result.stdout + result.stderr
+        #expect(result.code == 2, "\(output)")
         #expect(output.contains("encoding LATIN1 does not have all characters"), "\(output)")
         if command[0] == "check" { #expect(output.contains("datasets.posts.\(part)"), "\(output)") }
       }

@@ -13,16 +13,16 @@ import Testing
   private static func check(
     _ fixture: PipelineFixture, _ api: String, _ arguments: [String] = [],
     workDirectory: String? = nil
-  ) async throws -> Program.Ending {
+  ) async throws -> Program.Result {
     let file = try fixture.definitionFile()
-    let ending = try await Program.run(
+    let result = try await Program.run(
       "lethe", ["check", file] + arguments,
       environment: fixture.environment.merging([
         "COMPLIANCE_API_URL": api, "X_BEARER_TOKEN": token,
         "LETHE_WORK_DIR": workDirectory ?? fixture.workDirectory,
       ]) { $1 })
-    #expect(!(ending.stdout + ending.stderr).contains(token))
-    return ending
+    #expect(!(result.stdout + result.stderr).contains(token))
+    return result
   }
 
   struct APIResponse: Sendable, CustomTestStringConvertible {
@@ -51,40 +51,40 @@ import Testing
           body: .init(byteBuffer: ByteBuffer(string: #"{"meta":{"result_count":0}}"#)))
       }
       try await servingLoopback(router) { url in
-        let ending = try await Self.check(fixture, url)
-        #expect(ending.code == response.code, "\(ending.stdout)\(ending.stderr)")
-        #expect(ending.stdout.contains(response.finding), "\(ending.stdout)")
+        let result = try await Self.check(fixture, url)
+        #expect(result.code == response.code, "\(result.stdout)\(result.stderr)")
+        #expect(result.stdout.contains(response.finding), "\(result.stdout)")
         #expect(try await Self.check(fixture, url, ["--offline"]).code == 0)
       }
     }
   }
 
-  /// Check does not read the token if it does not call the API. Only the token's source must be configured.
+  /// The check does not read the token if it does not call the API. The definition only has to name the token's source.
   @Test func withoutTheAPINoTokenIsRead() async throws {
     try await PipelineFixture.with { fixture in
       let byFile = try fixture.definitionFile {
-        $0.replacing("bearer_token: ${X_BEARER_TOKEN}", with: "bearer_token_file: not-there")
+        $0.editing("bearer_token: ${X_BEARER_TOKEN}", to: "bearer_token_file: not-there")
       }
       for arguments in [["--offline"], ["--grants"]] {
         for file in [byFile, try fixture.definitionFile()] {
-          let ending = try await Program.run(
+          let result = try await Program.run(
             "lethe", ["check", file] + arguments,
             environment: fixture.environment.merging([
               "COMPLIANCE_API_URL": "http://127.0.0.1:1", "X_BEARER_TOKEN": "",
               "LETHE_WORK_DIR": fixture.workDirectory,
             ]) { $1 })
-          #expect(ending.code == 0, "\(arguments) \(ending.stdout)\(ending.stderr)")
+          #expect(result.code == 0, "\(arguments) \(result.stdout)\(result.stderr)")
         }
       }
     }
   }
 
-  @Test func withoutTheAPIEverythingElseIsChecked() async throws {
+  @Test func everythingElseIsCheckedIfTheAPICannotBeReached() async throws {
     try await PipelineFixture.with { fixture in
       let unreachable = "http://127.0.0.1:1"
-      let ending = try await Self.check(fixture, unreachable, ["--output", "json"])
-      #expect(ending.code == 75, "\(ending.stdout)\(ending.stderr)")
-      let findings = try #require(ending.json["findings"] as? [[String: Any]])
+      let result = try await Self.check(fixture, unreachable, ["--output", "json"])
+      #expect(result.code == 75, "\(result.stdout)\(result.stderr)")
+      let findings = try #require(result.json["findings"] as? [[String: Any]])
       #expect(findings.count { $0["severity"] as? String != "note" } == 1, "\(findings)")
       #expect(try await Self.check(fixture, unreachable, ["--offline"]).code == 0)
       try await fixture.execute("DROP TABLE warehouse.reposts")
@@ -95,8 +95,8 @@ import Testing
     }
   }
 
-  /// The API rejects the token. The check reports this together with all other findings.
-  @Test func aWrongTokenAsTheOnlyErrorHasTheExitCodeOfCredentials() async throws {
+  /// The local service rejects the token. The exit code is 77 only if the check finds no other error.
+  @Test func theExitCodeIs77OnlyIfTheTokenIsTheOnlyError() async throws {
     try await PipelineFixture.with { fixture in
       #expect(try await Self.check(fixture, fixture.service).code == 77)
       try await fixture.execute("DROP TABLE warehouse.reposts")
@@ -109,27 +109,27 @@ import Testing
     try await PipelineFixture.with { fixture in
       _ = try fixture.definitionFile()
       #expect(FileManager.default.createFile(atPath: fixture.directory + "/file", contents: nil))
-      let place = path.hasPrefix("/") ? path : "\(fixture.directory)/\(path)"
-      let ending = try await Self.check(
-        fixture, fixture.service, ["--offline"], workDirectory: place)
-      #expect(ending.code == 2, "\(ending.stdout)\(ending.stderr)")
-      #expect(ending.stdout.contains("cannot be written into the work directory \(place)"))
-      #expect(ending.stdout.contains("--work-dir"), "\(ending.stdout)")
+      let directory = path.hasPrefix("/") ? path : "\(fixture.directory)/\(path)"
+      let result = try await Self.check(
+        fixture, fixture.service, ["--offline"], workDirectory: directory)
+      #expect(result.code == 2, "\(result.stdout)\(result.stderr)")
+      #expect(result.stdout.contains("cannot be written into the work directory \(directory)"))
+      #expect(result.stdout.contains("--work-dir"), "\(result.stdout)")
     }
   }
 
   @Test func checkLeavesNoFileInTheWorkDirectory() async throws {
     try await PipelineFixture.with { fixture in
-      let place = fixture.directory + "/a/b/c"
+      let directory = fixture.directory + "/a/b/c"
       #expect(
-        try await Self.check(fixture, fixture.service, ["--offline"], workDirectory: place).code
+        try await Self.check(fixture, fixture.service, ["--offline"], workDirectory: directory).code
           == 0)
       #expect(!FileManager.default.fileExists(atPath: fixture.directory + "/a"))
-      try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+      try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
       #expect(
-        try await Self.check(fixture, fixture.service, ["--offline"], workDirectory: place).code
+        try await Self.check(fixture, fixture.service, ["--offline"], workDirectory: directory).code
           == 0)
-      #expect(try FileManager.default.contentsOfDirectory(atPath: place) == [])
+      #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == [])
     }
   }
 }

@@ -6,25 +6,25 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// A role that has only the privileges that `lethe check --grants` prints.
+/// Commands that use a role with only the privileges that `lethe check --grants` prints.
 @Suite struct LeastPrivilegeTests {
   /// The privileges of PUBLIC in the database before the grants.
-  enum Everybody: String, CaseIterable, Sendable {
+  enum PublicPrivileges: String, CaseIterable, Sendable {
     case asInstalled
     case nothing
   }
 
   /// Runs `body` with a database in which a role has exactly the privileges that the program prints for it.
   private static func withRole(
-    _ everybody: Everybody = .asInstalled,
+    _ publicPrivileges: PublicPrivileges = .asInstalled,
     _ body: @Sendable (PipelineFixture, _ role: String, _ grants: [String]) async throws -> Void
   ) async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 400, users: 40)
-      // Roles belong to the whole server, so each test has its own role. The name needs quotes.
+      try await fixture.addSamples(posts: 400, users: 40)
+      // Roles belong to the whole server, so each test has its own role. SQL must quote the role's name.
       let role = fixture.database.name + " Röle"
       let quoted = Identifier(role).quoted
-      if everybody == .nothing {
+      if publicPrivileges == .nothing {
         try await fixture.execute(
           """
           REVOKE ALL ON DATABASE \(identifier: fixture.database.name) FROM PUBLIC;
@@ -55,14 +55,14 @@ import Warehouse
   private static func asRole(_ role: String) -> @Sendable (String) -> String {
     let name = role.replacing(" ", with: "\\ ")
       .addingPercentEncoding(withAllowedCharacters: .alphanumerics)!
-    return { $0.replacing("${DATABASE_URL}", with: "${DATABASE_URL}?options=-c%20role%3D\(name)") }
+    return { $0.editing("${DATABASE_URL}", to: "${DATABASE_URL}?options=-c%20role%3D\(name)") }
   }
 
-  @Test(arguments: Everybody.allCases)
-  func thePrintedGrantsAreEnoughForWholeRuns(everybody: Everybody) async throws {
-    try await Self.withRole(everybody) { fixture, role, _ in
+  @Test(arguments: PublicPrivileges.allCases)
+  func thePrintedGrantsAreEnoughForCompleteRuns(publicPrivileges: PublicPrivileges) async throws {
+    try await Self.withRole(publicPrivileges) { fixture, role, _ in
       let file = try fixture.definitionFile(Self.asRole(role))
-      func lethe(_ arguments: String...) async throws -> Program.Ending {
+      func lethe(_ arguments: String...) async throws -> Program.Result {
         try await Program.run("lethe", arguments, environment: fixture.environment)
       }
       let check = try await lethe("check", file)
@@ -88,7 +88,7 @@ import Warehouse
     }
   }
 
-  /// Rows of an undeclared table can block a delete, so apply has to read them.
+  /// A table that is not in the definition can have a foreign key that prevents a delete. So apply reads its rows.
   @Test func aTableThatRefersToDeletedRowsIsInTheGrants() async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.execute(
@@ -104,7 +104,7 @@ import Warehouse
     }
   }
 
-  /// Commands that need no pipeline run with a role that may only read the ledger's version.
+  /// Runs commands that need no pipeline, with a role that may only read the ledger's version.
   @Test(arguments: [
     ["status"], ["quarantine", "list"], ["quarantine", "prune", "--older-than", "1d"],
     ["audit", "show", "1"], ["holds", "list"], ["migrate", "status"], ["migrate", "up"],
@@ -122,23 +122,23 @@ import Warehouse
           try? await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
         }
       }
-      let ending = try await Program.run(
+      let result = try await Program.run(
         "lethe", command + ["--output", "json"],
         environment: fixture.environment.merging(["PGOPTIONS": "-c role=\(role)"]) { $1 })
       let isMigration = command[0] == "migrate"
-      guard ending.code != 0 || !isMigration else { return }
-      #expect([1, 2].contains(ending.code), "\(ending.stdout)\(ending.stderr)")
-      let error = try #require(ending.json["error"] as? [String: Any], "\(ending.stdout)")
+      guard result.code != 0 || !isMigration else { return }
+      #expect([1, 2].contains(result.code), "\(result.stdout)\(result.stderr)")
+      let error = try #require(result.json["error"] as? [String: Any], "\(result.stdout)")
       let remedy = error["remedy"] as? String ?? ""
       #expect(remedy.contains("--grants"), "\(remedy)")
-      #expect(ending.stderr.contains("remedy: "), "\(ending.stderr)")
+      #expect(result.stderr.contains("remedy: "), "\(result.stderr)")
       #expect(
         !command.contains("prune") || remedy.contains("only the ledger's owner can"))
     }
   }
 
-  /// The table name in a hold is the same, whether UPDATE is granted on the table or on columns. With a
-  /// second name for the same row, Lethe would restore a row that another holder still hides.
+  /// A hold names the parent table. It does not matter whether UPDATE is granted on the table or only on columns. If
+  /// two holds had different names for the table of one row, Lethe would restore a row that another holder still hides.
   @Test(arguments: ["UPDATE", "UPDATE (visibility)"])
   func theTableNameInAHoldDoesNotDependOnTheGrants(update: String) async throws {
     try await PipelineFixture.with { fixture in
@@ -180,10 +180,12 @@ import Warehouse
   /// Splits `GRANT a, b (c, d) ON o` into single privileges: `a ON o`, `b (c) ON o`, `b (d) ON o`.
   private static func single(_ grant: String) -> [String] {
     let halves = grant.dropFirst("GRANT ".count).split(separator: " ON ", maxSplits: 1)
-    return halves[0].split(separator: #/, (?![^(]*\))/#).flatMap { words -> [String] in
-      guard let open = words.firstIndex(of: "(") else { return ["\(words) ON \(halves[1])"] }
-      return words[open...].dropFirst().dropLast().split(separator: ", ").map {
-        "\(words[..<open])(\($0)) ON \(halves[1])"
+    return halves[0].split(separator: #/, (?![^(]*\))/#).flatMap { privilege -> [String] in
+      guard let open = privilege.firstIndex(of: "(") else {
+        return ["\(privilege) ON \(halves[1])"]
+      }
+      return privilege[open...].dropFirst().dropLast().split(separator: ", ").map {
+        "\(privilege[..<open])(\($0)) ON \(halves[1])"
       }
     }
   }
@@ -196,7 +198,7 @@ import Warehouse
         try await PipelineRuntime.findings(of: pipeline).filter { $0.severity == .error } == [])
       let privileges = grants.flatMap(Self.single)
       #expect(privileges.count > 80)
-      // A session that is already connected does not need this privilege.
+      // The session connects as another role and then sets this role, so this role does not need CONNECT.
       for privilege in privileges where !privilege.hasPrefix("CONNECT") {
         try await fixture.execute("REVOKE \(trusted: privilege) FROM \(trusted: quoted)")
         let errors = try await PipelineRuntime.findings(of: pipeline)
@@ -209,7 +211,7 @@ import Warehouse
     }
   }
 
-  /// The run is refused before any export, also if it would need the privilege only at the end.
+  /// Lethe refuses the run before the export, even if the run needs the privilege only at its end.
   @Test(arguments: [
     "TEMPORARY ON DATABASE", "USAGE ON SCHEMA lethe", "INSERT ON lethe.seal",
     "DELETE ON lethe.hold", "SELECT ON lethe.approval", "UPDATE ON lethe.refusal",
@@ -225,10 +227,10 @@ import Warehouse
         "REVOKE \(trusted: privilege)\(trusted: object) FROM \(identifier: role)")
       let file = try fixture.definitionFile(Self.asRole(role))
       for command in ["run", "export", "plan", "check"] {
-        let ending = try await Program.run(
+        let result = try await Program.run(
           "lethe", [command, file], environment: fixture.environment)
-        #expect(ending.code == 2, "\(command): \(ending.stderr)")
-        let printed = ending.stdout + ending.stderr
+        #expect(result.code == 2, "\(command): \(result.stderr)")
+        let printed = result.stdout + result.stderr
         #expect(printed.contains("is not granted"), "\(printed)")
         #expect(printed.contains("GRANT \(privilege.prefix { $0 != " " })"), "\(printed)")
       }
@@ -240,7 +242,7 @@ import Warehouse
   @Test func grantsAreAListInJSONAndTheDefaultRoleIsTheConnectedRole() async throws {
     try await PipelineFixture.with { fixture in
       let file = try fixture.definitionFile()
-      func lethe(_ arguments: String...) async throws -> Program.Ending {
+      func lethe(_ arguments: String...) async throws -> Program.Result {
         try await Program.run("lethe", arguments, environment: fixture.environment)
       }
       let user = try await fixture.value("SELECT current_user::text", as: String.self)

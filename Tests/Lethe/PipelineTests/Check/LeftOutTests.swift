@@ -4,17 +4,18 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Rows whose ID cannot be sent to the API. They are counted and reported wherever a run is reported.
+/// Rows whose ID cannot be sent to the API. Each report of a run has the number of these rows.
 @Suite struct LeftOutTests {
-  /// A column that contains IDs, and its values. The cause of a value is the reason why its row is left out.
-  /// Nil if Lethe asks about the ID.
+  /// An ID column and its values. The `cause` of a value is the reason why Lethe leaves out the row. It is nil if Lethe
+  /// asks about the ID.
   struct Column: Sendable, CustomTestStringConvertible {
     var type: String
-    var before = ""
+    var setupSQL = ""
     var values: [(value: String, cause: String?)]
 
     var testDescription: String { type }
 
+    /// The number of left-out rows for each cause.
     var expected: [String: Int] {
       Dictionary(grouping: values.compactMap(\.cause)) { $0 }.mapValues(\.count)
     }
@@ -44,10 +45,10 @@ import Testing
 
   static let columns: [Column] = [
     Column(type: "text", values: texts), Column(type: "character varying(40)", values: texts),
-    Column(type: "label", before: "CREATE DOMAIN label AS text;", values: texts),
+    Column(type: "label", setupSQL: "CREATE DOMAIN label AS text;", values: texts),
     Column(
       type: "text COLLATE loose",
-      before:
+      setupSQL:
         """
         CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
         """,
@@ -90,13 +91,13 @@ import Testing
 
   static func tables(_ column: Column) -> String {
     """
-    \(column.before)
+    \(column.setupSQL)
     CREATE TABLE items (item \(column.type), key serial PRIMARY KEY, is_new boolean NOT NULL DEFAULT true);
     \(column.inserts)
     """
   }
 
-  struct Printed: Decodable {
+  struct CommandOutput: Decodable {
     struct Dataset: Decodable {
       var dataset: String?
       var ids: Int
@@ -120,32 +121,32 @@ import Testing
     var error: Failure?
   }
 
-  struct Ran: Decodable {
-    var datasets: [String: Printed.Dataset]
-    var error: Printed.Failure?
+  struct RunOutput: Decodable {
+    var datasets: [String: CommandOutput.Dataset]
+    var error: CommandOutput.Failure?
   }
 
-  struct Planned: Decodable {
-    var datasets: [Printed.Dataset]
+  struct PlanOutput: Decodable {
+    var datasets: [CommandOutput.Dataset]
   }
 
   private static func json<Value: Decodable>(
-    _ type: Value.Type, _ ending: Program.Ending
+    _ type: Value.Type, _ result: Program.Result
   ) throws -> Value {
-    let line = try #require(ending.stdout.split(separator: "\n").last, "\(ending)")
+    let line = try #require(result.stdout.split(separator: "\n").last, "\(result)")
     return try JSONDecoder().decode(type, from: Data(line.utf8))
   }
 
   @Test(arguments: columns)
   func rowsThatAreLeftOutAreCounted(column: Column) async throws {
     let isLoose = column.type.contains("loose")
-    guard try await ServerFeature.icu.isThere(ifNeeded: isLoose) else { return }
+    guard try await ServerFeature.icu.isAvailable(ifNeeded: isLoose) else { return }
     let ids = column.values.filter { $0.cause == nil }.count
     let definition = Self.definition()
     try await NightlyFixture.with(definition: definition, tables: Self.tables(column)) { nights in
       let total = "\(column.expected.values.reduce(0, +)) of \(column.values.count) rows"
       let check = try await nights.lethe("check", "PIPELINE", "--output", "json")
-      let findings = try Self.json(Printed.self, check).findings ?? []
+      let findings = try Self.json(CommandOutput.self, check).findings ?? []
       #expect(check.code == 0, "\(check)")
       let finding = try #require(
         findings.first { $0.path == "datasets.items.id" && $0.message.contains("left out") })
@@ -154,20 +155,21 @@ import Testing
         finding.remedy.contains("normalize: digits") == column.type.contains(/text|char|label/))
 
       let plan = try Self.json(
-        Planned.self, await nights.lethe("plan", "PIPELINE", "--output", "json"))
+        PlanOutput.self, await nights.lethe("plan", "PIPELINE", "--output", "json"))
       #expect(plan.datasets.map(\.left_out) == [column.expected])
       #expect(plan.datasets.map(\.ids) == [ids])
 
       let json = try await nights.lethe("run", "PIPELINE", "--output", "json")
       #expect(json.code == 0, "\(json)")
-      let ran = try #require(try Self.json(Ran.self, json).datasets["items"])
-      #expect(ran.left_out == column.expected && ran.ids == ids)
+      let items = try #require(try Self.json(RunOutput.self, json).datasets["items"])
+      #expect(items.left_out == column.expected && items.ids == ids)
 
       let run = try await nights.lethe("run", "PIPELINE")
       #expect(!run.stdout.contains("all are as intended"), "\(run)")
       #expect(run.stdout.contains("X was not asked about them"), "\(run)")
       let status = try Self.json(
-        Printed.self, await nights.lethe("status", "--database", nights.url, "--output", "json"))
+        CommandOutput.self,
+        await nights.lethe("status", "--database", nights.url, "--output", "json"))
       #expect(status.runs?.first?.left_out == ["items": column.expected])
       let text = try await nights.lethe("status", "--database", nights.url)
       #expect(text.stdout.contains("X was not asked about them"), "\(text)")
@@ -192,7 +194,7 @@ import Testing
     let definition = Self.definition(keys: "    where: \"item <> 'x' -- no comment\"")
     try await NightlyFixture.with(definition: definition, tables: Self.tables(column)) { nights in
       let run = try Self.json(
-        Ran.self, await nights.lethe("run", "PIPELINE", "--output", "json"))
+        RunOutput.self, await nights.lethe("run", "PIPELINE", "--output", "json"))
       #expect(run.datasets["items"]?.left_out == ["blanks": 1])
     }
   }
@@ -200,8 +202,9 @@ import Testing
   // MARK: The limit
 
   struct Limit: Sendable, CustomTestStringConvertible {
-    /// The number of rows that Lethe can ask about, and the number that it cannot.
+    /// The number of rows that Lethe can ask about.
     var good: Int
+    /// The number of rows that Lethe leaves out.
     var bad: Int
     var limits: String
     var stops: Bool
@@ -259,7 +262,7 @@ import Testing
       let status = try await nights.lethe("status", "--database", nights.url)
       #expect(status.stdout.contains("items of shop was not exported") == limit.stops, "\(status)")
       guard limit.stops else { return }
-      let error = try #require(try Self.json(Ran.self, run).error)
+      let error = try #require(try Self.json(RunOutput.self, run).error)
       #expect(error.code == "limit_stopped" && error.message.contains("items"), "\(error)")
 
       try await nights.execute(

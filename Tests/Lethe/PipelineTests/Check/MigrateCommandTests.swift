@@ -10,7 +10,7 @@ import Testing
 
   private static func migrate(
     _ program: String, _ database: TestDatabase, _ arguments: String...
-  ) async throws -> Program.Ending {
+  ) async throws -> Program.Result {
     try await Program.run(
       program, ["migrate"] + arguments, environment: ["DATABASE_URL": database.url])
   }
@@ -32,11 +32,12 @@ import Testing
   /// Each `down` reverts the newest migration. A migration without data is reverted without `--yes`.
   @Test func aLedgerWithEvidenceIsDroppedOnlyWhenAllowed() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       let file = try fixture.definitionFile()
       #expect(
         try await Program.run("lethe", ["run", file], environment: fixture.environment).code == 0)
-      // Held rows prevent the revert of their migration. This test is not about them.
+      // Lethe does not revert the migrations of holds and approvals while the ledger has such records. So the test
+      // deletes them.
       try await fixture.execute(
         """
         DELETE FROM lethe.holder; DELETE FROM lethe.hold; DELETE FROM lethe.seal WHERE kind = 'approval'
@@ -81,7 +82,7 @@ import Testing
       }
       #expect(removed == ["lethe_guard on warehouse.posts"])
       #expect(try await Self.tables(fixture.database).allSatisfy { !$0.hasPrefix("lethe.") })
-      // The tables of the warehouse and of the platform remain.
+      // The migrations of the warehouse and of the platform are still applied.
       #expect(try await fixture.value("SELECT count(*) FROM schema_migrations", as: Int.self) > 0)
     }
   }
@@ -133,20 +134,20 @@ import Testing
     given: (program: String, directory: String, name: String), command: String
   ) async throws {
     try await withTestDatabase { database in
-      let ending = try await Self.migrate(
+      let result = try await Self.migrate(
         given.program, database, command, "--migrations-dir", given.directory)
-      #expect(ending.code == 2, "\(ending.stderr)")
-      #expect(ending.stderr.contains(given.name), "\(ending.stderr)")
-      #expect(ending.stderr.contains("remedy:"), "\(ending.stderr)")
+      #expect(result.code == 2, "\(result.stderr)")
+      #expect(result.stderr.contains(given.name), "\(result.stderr)")
+      #expect(result.stderr.contains("remedy:"), "\(result.stderr)")
       #expect(try await Self.tables(database) == [])
     }
   }
 
   @Test func theDemosWarehouseIsCreatedWithTheDemoOption() async throws {
     try await withTestDatabase { database in
-      let ending = try await Self.migrate(
+      let result = try await Self.migrate(
         "lethe", database, "up", "--demo", "--migrations-dir", Self.warehouse)
-      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(result.code == 0, "\(result.stderr)")
       #expect(try await Self.tables(database).contains("warehouse.posts"))
     }
   }

@@ -47,10 +47,10 @@ import Warehouse
     ),
     Edit(
       old: "  posts:\n    type", new: "  articles:\n    type",
-      part: "datasets.posts: a dataset of type tweets became nothing"),
+      part: "datasets.posts: a dataset of type tweets was removed"),
     Edit(
       old: "  posts:\n    type", new: "  articles:\n    type",
-      part: "datasets.articles: nothing became a dataset of type tweets"),
+      part: "datasets.articles: a dataset of type tweets was added"),
   ]
 
   private static func withOpenRun(
@@ -82,8 +82,8 @@ import Warehouse
     }
   }
 
-  /// The run continues only after an operator approves it.
-  @Test func theCommandThatApprovesAStoppedRunIsReported() async throws {
+  /// A limit has stopped a chunk of the run. The run continues only after an operator approves the chunk.
+  @Test func theCommandThatApprovesAStoppedChunkIsReported() async throws {
     try await Self.withOpenRun { nights in
       try await nights.execute(
         """

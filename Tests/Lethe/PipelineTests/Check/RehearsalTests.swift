@@ -8,16 +8,16 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// `lethe check` tries each change on one row of each part of its table. The check changes nothing.
+/// `lethe check` tries each change on one row of each table, partition and child table. It rolls back all changes.
 @Suite struct RehearsalTests {
-  /// Runs `body` with a database and the URL to check it with.
+  /// Runs `body` with a database and with the URL that the check uses to connect to the database.
   private func withDatabase(
-    _ damage: String, asPlainRole isPlain: Bool = false,
+    _ setupSQL: String, asPlainRole isPlain: Bool = false,
     _ body: (TestDatabase, String) async throws -> Void
   ) async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
-        try await connection.runScript("\(trusted: RehearsalCase.tables)\n\(trusted: damage)")
+        try await connection.runScript("\(trusted: RehearsalCase.tables)\n\(trusted: setupSQL)")
       }
       guard isPlain else { return try await body(database, database.url) }
       let role = "\(database.name)_plain"
@@ -43,17 +43,18 @@ import Warehouse
 
   private func findings(
     _ url: String, of definition: String = RehearsalCase.definition, rehearses: Bool = true,
-    announced: Announced = Announced()
+    announcements: Announcements = Announcements()
   ) async throws -> [Finding] {
     let pipeline = try Pipeline.parse(
       yaml: definition, file: "p.yaml", environment: ["DATABASE_URL": url])
     return try await PipelineRuntime.findings(of: pipeline, rehearses: rehearses) {
-      announced.add($0)
+      announcements.add($0)
     }
   }
 
-  /// Everything that a rehearsal must not change, except the sequences of tables that triggers write to.
-  private func everything(_ database: TestDatabase) async throws -> [String] {
+  /// Everything that a rehearsal must not change: all rows, and all sequences except those of the ledger's holds,
+  /// which a rollback does not reset.
+  private func snapshot(_ database: TestDatabase) async throws -> [String] {
     try await database.withConnection { connection in
       let tables = try await connection.query(
         """
@@ -82,25 +83,25 @@ import Warehouse
   }
 
   private func expectFindings(of each: RehearsalCase) async throws {
-    try await withDatabase(each.damage, asPlainRole: each.isPlainRole) { database, url in
-      let before = try await everything(database)
+    try await withDatabase(each.setupSQL, asPlainRole: each.isPlainRole) { database, url in
+      let before = try await snapshot(database)
       let findings = try await findings(url, of: each.definition)
-      #expect(try await everything(database) == before)
+      #expect(try await snapshot(database) == before)
       // Besides an error, the check can warn that the trigger copies rows. This test ignores that warning.
       let reported = findings.filter { $0.severity == each.severity || $0.severity == .error }
       let notes = findings.filter { $0.severity == .note && $0 != .notRehearsed }
-      #expect(reported.count == each.says.count, "\(findings)")
+      #expect(reported.count == each.messageParts.count, "\(findings)")
       #expect(notes.count == each.notes.count, "\(notes)")
-      for says in each.says {
+      for parts in each.messageParts {
         #expect(
           reported.contains { finding in
-            finding.severity == each.severity && says.allSatisfy(finding.message.contains)
+            finding.severity == each.severity && parts.allSatisfy(finding.message.contains)
               && (each.remedy.isEmpty || finding.remedy.contains(each.remedy))
-          }, "\(says) is not in \(reported)")
+          }, "\(parts) is not in \(reported)")
       }
-      for says in each.notes {
+      for parts in each.notes {
         #expect(
-          notes.contains { says.allSatisfy($0.message.contains) }, "\(says) is not in \(notes)")
+          notes.contains { parts.allSatisfy($0.message.contains) }, "\(parts) is not in \(notes)")
       }
       for finding in findings {
         #expect(!finding.message.contains("secret"), "\(finding)")
@@ -120,7 +121,7 @@ import Warehouse
   }
 
   @Test(arguments: RehearsalCase.noted)
-  func aChangeThatWasNotTriedIsReported(noted: RehearsalCase) async throws {
+  func onlyTheExpectedNotesAreReported(noted: RehearsalCase) async throws {
     try await expectFindings(of: noted)
   }
 
@@ -163,21 +164,21 @@ import Warehouse
 
   @Test(arguments: RehearsalCase.refused.prefix(3))
   func theRehearsalCanBeSkipped(refused: RehearsalCase) async throws {
-    try await withDatabase(refused.damage) { _, url in
-      let announced = Announced()
-      let findings = try await findings(url, rehearses: false, announced: announced)
+    try await withDatabase(refused.setupSQL) { _, url in
+      let announcements = Announcements()
+      let findings = try await findings(url, rehearses: false, announcements: announcements)
       #expect(!findings.contains { $0.severity == .error || $0.message.contains("rehearsed") })
-      #expect(announced.all.isEmpty)
+      #expect(announcements.all.isEmpty)
     }
   }
 
   @Test func triggersAreReportedBeforeTheRehearsal() async throws {
-    let damage = RehearsalCase.copied[0].damage
-    try await withDatabase(damage) { _, url in
-      let announced = Announced()
-      _ = try await findings(url, announced: announced)
-      #expect(announced.all.count == 1)
-      #expect(announced.all.first?.contains("keep of shop.posts") == true)
+    let setupSQL = RehearsalCase.copied[0].setupSQL
+    try await withDatabase(setupSQL) { _, url in
+      let announcements = Announcements()
+      _ = try await findings(url, announcements: announcements)
+      #expect(announcements.all.count == 1)
+      #expect(announcements.all.first?.contains("keep of shop.posts") == true)
     }
   }
 
@@ -185,7 +186,7 @@ import Warehouse
   @Test(arguments: RehearsalCase.eventTriggers)
   func aRunIsRefusedIfAnEventTriggerStopsLethe(eventTrigger: RehearsalCase) async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.execute("CREATE SCHEMA shop; \(trusted: eventTrigger.damage)")
+      try await fixture.execute("CREATE SCHEMA shop; \(trusted: eventTrigger.setupSQL)")
       let pipeline = try fixture.pipeline()
       await #expect(throws: (any Error).self) {
         _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
@@ -194,7 +195,6 @@ import Warehouse
     }
   }
 
-  /// The program's output and its exit code.
   @Test func theProgramReportsWhatItDidNotCheck() async throws {
     try await PipelineFixture.with { fixture in
       let file = try fixture.definitionFile()
@@ -202,7 +202,7 @@ import Warehouse
       let environment = fixture.environment.merging(
         ["SSL_CERT_FILE": "", "SSL_CERT_DIR": "", "http_proxy": "", "HTTP_PROXY": ""]
       ) { $1 }.merging(["all_proxy": "", "ALL_PROXY": ""]) { $1 }
-      func check(_ arguments: String...) async throws -> Program.Ending {
+      func check(_ arguments: String...) async throws -> Program.Result {
         try await Program.run("lethe", ["check", file] + arguments, environment: environment)
       }
       let empty = try await check()
@@ -211,7 +211,7 @@ import Warehouse
       #expect(empty.stdout.contains("note: delete warehouse.posts was not rehearsed"))
       let without = try await check("--no-rehearsal")
       #expect(without.stdout.hasSuffix("its changes were not rehearsed\n"), "\(without.stdout)")
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       try await fixture.execute(
         """
         CREATE TABLE public.past (id bigint);
@@ -242,7 +242,7 @@ import Warehouse
 }
 
 /// The lines that were reported before the rehearsal.
-private final class Announced: Sendable {
+private final class Announcements: Sendable {
   private let lines = Mutex<[String]>([])
   func add(_ line: String) { lines.withLock { $0.append(line) } }
   var all: [String] { lines.withLock { $0 } }

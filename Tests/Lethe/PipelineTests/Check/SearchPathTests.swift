@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// A definition that names tables without their schema.
+/// Lethe uses the intended tables, functions and types, no matter which search path the database has.
 @Suite struct SearchPathTests {
   private static func setSearchPath(_ path: String, _ nights: NightlyFixture) async throws {
     try await nights.execute(
@@ -15,17 +15,18 @@ import Warehouse
       """)
   }
 
-  private static func unqualified(_ nights: NightlyFixture) throws {
+  private static func useUnqualifiedName(_ nights: NightlyFixture) throws {
     try nights.edit("table: shop.posts\n    id: post_id", to: "table: posts\n    id: post_id")
   }
 
-  /// The schema `before` has tables with the same names and the same rows.
+  /// The schema `before` has tables with the same names and the same rows as `shop`. After the export, the search path
+  /// changes from `shop` to `before`.
   @Test func aRunKeepsTheTablesThatItStartedWith() async throws {
     try await NightlyFixture.with(
       Shop(restore: "former"),
       "INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 9) AS p"
     ) { nights in
-      try Self.unqualified(nights)
+      try Self.useUnqualifiedName(nights)
       try await Self.setSearchPath("shop", nights)
       nights.answer([
         .init(type: "tweets", id: 3): "deleted", .init(type: "tweets", id: 4): "protected",
@@ -34,18 +35,19 @@ import Warehouse
       try await Self.setSearchPath("before", nights)
       _ = try await nights.withRuntime { try await $0.apply() }
       #expect(try await nights.rows("SELECT post_id FROM before.posts").count == 9)
-      try await nights.declare("DELETE FROM posts WHERE post_id = 3")
+      try await nights.changeCopy("DELETE FROM posts WHERE post_id = 3")
       try await nights.expectRows()
     }
   }
 
-  /// A role with the name of the ledger's schema has that schema first in its search path.
+  /// The default search path begins with the schema that has the name of the role. For a role `lethe`, this is the
+  /// schema of the ledger. The test sets such a search path.
   @Test func aTableOfTheLedgerIsNotUsedAsAWarehouseTable() async throws {
     try await NightlyFixture.with(
       Shop(),
       "INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 9) AS p"
     ) { nights in
-      try Self.unqualified(nights)
+      try Self.useUnqualifiedName(nights)
       try await nights.execute("CREATE TABLE lethe.posts (post_id bigint PRIMARY KEY)")
       try await Self.setSearchPath("lethe, shop", nights)
       nights.answer([.init(type: "tweets", id: 3): "deleted"])
@@ -78,14 +80,14 @@ import Warehouse
         [3: "deleted", 4: "deleted", 5: "deleted"], status: .failed, checks: false)
       #expect(report.refused.map(\.id) == ["4"])
       #expect(report.refused.allSatisfy { $0.why.contains("media") && !$0.remedy.isEmpty })
-      try await nights.declare("DELETE FROM posts WHERE post_id IN (3, 5)")
+      try await nights.changeCopy("DELETE FROM posts WHERE post_id IN (3, 5)")
       try await nights.expectRows()
     }
   }
 
   /// A nondeterministic collation does not support pattern matching. Two texts with different bytes can be equal in it.
   @Test func idsInAColumnWithANondeterministicCollationAreFound() async throws {
-    guard try await ServerFeature.icu.isThere() else { return }
+    guard try await ServerFeature.icu.isAvailable() else { return }
     let definition = """
       name: shop
       warehouse: ${DATABASE_URL}
@@ -151,7 +153,7 @@ import Warehouse
       """
     ) { nights in
       try await nights.execute(Self.shadows)
-      try Self.unqualified(nights)
+      try Self.useUnqualifiedName(nights)
       try await Self.setSearchPath(path, nights)
       let check = try await nights.lethe("check", "PIPELINE")
       #expect(check.code == 0, "\(check)")

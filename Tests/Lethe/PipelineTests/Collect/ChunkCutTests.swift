@@ -15,11 +15,11 @@ import Testing
       $0.uploadBytesMax = uploadBytesMax
       $0.storageUploadBytesMax = uploadBytesMax
     }) { base in
-      try await base.invent(posts: posts, editedPostsLoseLocations: profile == .native)
+      try await base.addSamples(posts: posts, editedPostsLoseLocations: profile == .native)
       let pipeline = try base.pipeline {
-        $0.replacing(
+        $0.editing(
           "  poll_seconds: 0.02",
-          with: "  allowed_hosts: [127.0.0.2]\n  profile: \(profile)\n  poll_seconds: 0.02")
+          to: "  allowed_hosts: [127.0.0.2]\n  profile: \(profile)\n  poll_seconds: 0.02")
       }
       try await base.withRuntime(pipeline) { try await body(base, $0) }
     }
@@ -34,7 +34,7 @@ import Testing
     }
   }
 
-  /// Expects that the chunks contain each of 1,000 posts exactly once, for every way to split them.
+  /// Expects that the chunks together contain each of the 1,000 posts exactly once, and that their numbers have no gap.
   private static func expectEachIDOnce(_ base: PipelineFixture) async throws {
     func value(_ sql: SQL) async throws -> Int { try await base.value(sql, as: Int.self) }
     #expect(try await value("SELECT sum(ids) FROM lethe.chunk WHERE dataset = 'posts'") == 1000)
@@ -59,7 +59,7 @@ import Testing
       try await Self.expectEachIDOnce(base)
       let largest = try await base.value("SELECT max(bytes) FROM lethe.chunk", as: Int.self)
       #expect(largest <= 1000)
-      // No slot is still in use.
+      // Each refused job has released its slot at the API.
       let active = try await base.value(
         "SELECT count(*) FROM compliance.jobs WHERE status IN ('created', 'in_progress')",
         as: Int.self)
@@ -67,8 +67,9 @@ import Testing
     }
   }
 
-  /// The slot is in use until the URL expires, because jobs of this profile cannot be cancelled.
-  @Test func theLimitOfAStorageHostSplitsTheChunk() async throws {
+  /// The gcs profile cannot cancel a job. So the refused job keeps its slot until its upload URL expires, and the
+  /// command splits only one chunk.
+  @Test func aChunkThatIsTooLargeForTheStorageHostIsSplit() async throws {
     try await Self.with(.gcs, uploadBytesMax: 1000, posts: 1000) { base, runtime in
       _ = try await runtime.export()
       let before = try await base.value(
@@ -81,6 +82,7 @@ import Testing
     }
   }
 
+  /// The number of jobs whose upload the host refused as too large.
   private static func refusedJobs(_ base: PipelineFixture, in run: Int = 1) async throws -> Int {
     try await base.value(
       """
@@ -89,8 +91,9 @@ import Testing
       """, as: Int.self)
   }
 
-  /// Chunks of 5,600 bytes for a host that accepts 3,000. The refusal of the first chunk shows the limit.
-  @Test func oneRefusalIsEnoughForARun() async throws {
+  /// The chunks have 5,600 bytes, and the host accepts 3,000. After the first refusal, Lethe splits the other chunks
+  /// before it uploads them.
+  @Test func oneRefusedUploadShowsTheLimitForTheWholeRun() async throws {
     try await Self.run(uploadBytesMax: 3000, posts: 3500) { base, report in
       #expect(report.status == .done, "\(report.failures)")
       #expect(try await base.rowsThatDiffer() == 0)
@@ -101,10 +104,10 @@ import Testing
     }
   }
 
-  /// Each stage command is a separate process.
+  /// The second runtime of the test knows the limit from the ledger, like a new process.
   @Test func aRestartDoesNotRepeatAnUploadThatIsTooLarge() async throws {
     try await PipelineFixture.with({ $0.uploadBytesMax = 3000 }) { base in
-      try await base.invent(posts: 3500)
+      try await base.addSamples(posts: 3500)
       let pipeline = try base.pipeline()
       try await base.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
@@ -116,7 +119,7 @@ import Testing
       #expect(report.status == .done, "\(report.failures)")
       #expect(try await Self.refusedJobs(base) == 1)
       #expect(try await base.rowsThatDiffer() == 0)
-      // The host may accept more now, so a new run tries again.
+      // The host might accept more now, so a new run tries a large upload again.
       let next = try #require(try await base.withRuntime(pipeline) { try await $0.run() }.last)
       #expect(next.status == .done, "\(next.failures)")
       #expect(try await Self.refusedJobs(base, in: 2) == 1)
@@ -133,12 +136,12 @@ import Testing
       let file = try fixture.base.definitionFile {
         CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 10)($0))
       }
-      let ending = try await fixture.lethe("run", file)
-      #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(try await fixture.postsNotDone() == [])
+      let result = try await fixture.lethe("run", file)
+      #expect(result.code == 0, "\(result.stderr)")
+      #expect(try await fixture.unfinishedPosts() == [])
       let cut = try await fixture.base.value(
         "SELECT count(*) FROM lethe.chunk WHERE cuts > 0", as: Int.self)
-      // These are the two parts of the refused chunk.
+      // The two parts of the refused chunk.
       #expect(cut == 2)
     }
   }

@@ -4,7 +4,9 @@ import Runtime
 import TestSupport
 import Testing
 
+/// The collect stage reads the results of jobs.
 @Suite struct CollectTests {
+  /// Returns a line of a result.
   static func event(_ id: Int64, _ action: String = "delete", _ reason: String = "deleted")
     -> String
   {
@@ -31,19 +33,20 @@ import Testing
     }
   }
 
+  /// Returns the definition without the dataset `users`.
   static func postsOnly(_ definition: String) -> String {
     definition.components(separatedBy: "  users:")[0]
   }
 
   @Test(arguments: [
-    (#"{"id":"3","action":"withhold","reason":"deleted"}"#, "unknown action withhold"),
-    (#"{"id":"3","action":"delete","reason":"withheld"}"#, "unknown reason withheld"),
+    (#"{"id":"3","action":"withhold","reason":"deleted"}"#, "unknown action \"withhold\""),
+    (#"{"id":"3","action":"delete","reason":"withheld"}"#, "unknown reason \"withheld\""),
     (#"{"id":"not_a_valid_id","error":"invalid_id"}"#, "the API says invalid_id"),
     (#"{"id":"3","action":"delete","#, "malformed JSON"),
-    (#"{"id":"9223372036854775808","action":"delete","reason":"deleted"}"#, "64-bit"),
+    (#"{"id":"9223372036854775808","action":"delete","reason":"deleted"}"#, "not an integer"),
     (#"{"id":"77","action":"delete","reason":"deleted"}"#, "not in the chunk"),
     (#"["3"]"#, "not a JSON object"),
-    (#"{"id":"3","action":"delete","reason":"a\u0000é"}"#, "unknown reason a??"),
+    (#"{"id":"3","action":"delete","reason":"a\u0000é"}"#, "unknown reason \"a??\""),
     ("{\"id\":\"" + String(repeating: "3", count: 70_000) + "\"}", "over 65536 bytes"),
   ])
   func aLineThatCannotBeAppliedIsKeptAndTheRestIsApplied(line: String, why: String) async throws {
@@ -174,7 +177,7 @@ import Testing
     hash: String, isEmpty: Bool
   ) async throws {
     var script = ScriptedAPI.Script()
-    // The correct hashes are the hashes of empty input.
+    // The correct hashes among the arguments are the hashes of an empty result.
     script.result = { _ in isEmpty ? "" : Self.event(5) }
     script.hash = hash
     try await Self.collecting(script) { fixture, report in
@@ -185,9 +188,9 @@ import Testing
     }
   }
 
-  /// A chunk that was stopped and approved much later must not undo the effects of newer responses.
-  @Test func aLateResponseDoesNotUndoANewerOne() async throws {
-    let lines = Answers([
+  /// A chunk that was stopped and approved much later must not undo the effects of newer answers.
+  @Test func aLateAnswerDoesNotUndoANewerOne() async throws {
+    let lines = TextSequence([
       CollectTests.event(1, "delete", "protected"),
       // Post 1 is clean. The deletions exceed the limit.
       (3...10).map { CollectTests.event($0) }.joined(),
@@ -207,7 +210,7 @@ import Testing
         let stopped = try #require(
           try await fixture.withRuntime(pipeline) { try await $0.run() }.last)
         #expect(stopped.status == .stopped)
-        // The next run cannot resume the stopped run, and starts its own work.
+        // The stopped run waits for an approval, so the command starts another run.
         let newer = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(newer.map(\.status) == [.stopped, .done])
         let chunk = try #require(stopped.stopped.first?.chunkID)
@@ -222,7 +225,7 @@ import Testing
         ).onlyRow(as: String.self, Int.self)
       }
       #expect(visibility == "protected")
-      // The newer response has no line for the other posts, so they are clean again.
+      // The newer result has no line about the other posts, so they are clean again.
       #expect(rows == 10)
       let superseded = try await fixture.value(
         "SELECT count(*) FROM lethe.event WHERE superseded_by IS NOT NULL AND action = 'ignore'",
@@ -234,8 +237,8 @@ import Testing
     }
   }
 
-  @Test func noRowIsRestoredIfALineOfTheResultCannotBeAttributed() async throws {
-    let lines = Answers([
+  @Test func noRowIsRestoredIfALineOfTheResultHasNoID() async throws {
+    let lines = TextSequence([
       CollectTests.event(1, "delete", "protected"),
       CollectTests.event(2, "delete", "protected") + "garbage\n", "",
     ])

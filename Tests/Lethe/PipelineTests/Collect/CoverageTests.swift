@@ -8,9 +8,9 @@ import TestSupport
 import Testing
 import Vocabulary
 
-/// The time when each ID was last checked. The runs have different chunk sizes, and the dataset grows and shrinks.
-/// Some lines cannot be applied, and some responses are applied late. The tests compare the coverage with the ranges
-/// of all applied chunks.
+/// The coverage: the time when each ID was last checked. The runs have different chunk sizes, and the dataset grows and
+/// shrinks. Some lines cannot be applied, and some results are applied late. The tests compare the coverage with the
+/// ranges of all applied chunks.
 @Suite struct CoverageTests {
   /// The IDs of a job, and the IDs that its result does not cover.
   private struct Asked: Sendable {
@@ -23,7 +23,7 @@ import Vocabulary
       if hasUnreadableLine { return [] }
       return ids.split { withheld.contains($0) }.compactMap { part in
         guard let first = part.first, let last = part.last else { return nil }
-        // The range extends to the nearest IDs without a response, or to the end of the chunk.
+        // The range extends to the nearest IDs that the result does not cover, or to the end of the chunk.
         let before = ids.last { $0 < first }.map { $0 + 1 } ?? first
         let after = ids.first { $0 > last }.map { $0 - 1 } ?? last
         return before...after
@@ -31,11 +31,11 @@ import Vocabulary
     }
   }
 
-  /// Creates the responses of the scripted API, and records the IDs of each job.
-  private final class Responses: Sendable {
+  /// Creates the results of the scripted API, and records the IDs of each job.
+  private final class Results: Sendable {
     struct State: Sendable {
       var random: SeededGenerator
-      /// The percentage of responses that cannot be applied.
+      /// The percentage of IDs whose lines have an unknown reason.
       var withheldPercent = 0
       var stopsChunks = false
       var asked: [Int: Asked] = [:]
@@ -69,9 +69,9 @@ import Vocabulary
     }
   }
 
-  /// Every range that an applied chunk covers, with the time of its response in microseconds.
+  /// Every range that an applied chunk covers, with the time when its job was complete, in microseconds.
   private static func everyRange(
-    _ fixture: PipelineFixture, _ responses: Responses
+    _ fixture: PipelineFixture, _ results: Results
   ) async throws -> [(range: ClosedRange<Int64>, at: Int64)] {
     let jobs = try await fixture.database.withConnection {
       try await $0.query(
@@ -81,16 +81,16 @@ import Vocabulary
         """
       ).rows(as: Int.self, Int64.self)
     }
-    let asked = responses.state.withLock { $0.asked }
+    let asked = results.state.withLock { $0.asked }
     return jobs.flatMap { number, at in
       (asked[number]?.ranges ?? []).map { (range: $0, at: at) }
     }
   }
 
   private static func expectCoverage(
-    _ fixture: PipelineFixture, _ responses: Responses, through last: Int64, _ comment: Comment
+    _ fixture: PipelineFixture, _ results: Results, through last: Int64, _ comment: Comment
   ) async throws {
-    let ranges = try await everyRange(fixture, responses)
+    let ranges = try await everyRange(fixture, results)
     let owners = (1...last).map { id in
       ranges.indices.filter { ranges[$0].range.contains(id) }.max { ranges[$0].at < ranges[$1].at }
     }
@@ -105,12 +105,12 @@ import Vocabulary
     }
     #expect(found.map(\.1) == owners.map { $0.map { ranges[$0].at } }, comment)
     #expect(found.allSatisfy { $0.0 <= 1 }, comment)
-    // There is exactly one row for each stretch of IDs with the same response.
-    let stretches = owners.indices.count {
+    // There is exactly one row for each range of adjacent IDs that the same result covers.
+    let expectedRows = owners.indices.count {
       owners[$0] != nil && ($0 == 0 || owners[$0] != owners[$0 - 1])
     }
     let rows = try await fixture.value("SELECT count(*) FROM lethe.coverage", as: Int.self)
-    #expect(rows == stretches, comment)
+    #expect(rows == expectedRows, comment)
     // The audit reports the same coverage.
     for id in stride(from: 1, through: last, by: 17) {
       let trail = try await fixture.database.withConnection {
@@ -124,7 +124,7 @@ import Vocabulary
     -> Pipeline
   {
     try fixture.pipeline(api: url) {
-      CollectTests.postsOnly($0).replacing("chunk: {ids: 700}", with: "chunk: {ids: \(chunkIDs)}")
+      CollectTests.postsOnly($0).editing("chunk: {ids: 700}", to: "chunk: {ids: \(chunkIDs)}")
     }
   }
 
@@ -139,7 +139,7 @@ import Vocabulary
   }
 
   @Test(arguments: 0..<2)
-  func eachIDHasTheTimeOfItsNewestResponse(part: Int) async throws {
+  func eachIDHasTheTimeOfItsNewestCheck(part: Int) async throws {
     let seed = SeededGenerator.seedOfTest() &+ UInt64(part)
     var random = SeededGenerator(seed: seed)
     var plan: [(chunkIDs: Int, percent: Int, stops: Bool, gone: ClosedRange<Int64>)] = []
@@ -153,9 +153,9 @@ import Vocabulary
     }
     let runs = plan
     try await PipelineFixture.with { fixture in
-      let responses = Responses(seed: seed)
+      let results = Results(seed: seed)
       let api = ScriptedAPI(
-        .init(download: { .init(body: Array(responses.answer($0).utf8)) }))
+        .init(download: { .init(body: Array(results.answer($0).utf8)) }))
       try await api.serving { url in
         var stopped: [Int64] = []
         for (number, plan) in runs.enumerated() {
@@ -167,16 +167,16 @@ import Vocabulary
             DELETE FROM warehouse.posts
             WHERE post_id BETWEEN \(literal: plan.gone.lowerBound) AND \(literal: plan.gone.upperBound)
             """)
-          responses.state.withLock {
+          results.state.withLock {
             ($0.withheldPercent, $0.stopsChunks) = (plan.percent, plan.stops)
           }
           let pipeline = try Self.pipeline(fixture, url, chunkIDs: plan.chunkIDs)
           let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
           stopped += (reports.last?.stopped ?? []).map(\.chunkID)
-          // A response from an earlier run is applied now.
+          // The chunks that a limit stopped in earlier runs are applied now.
           if number % 3 == 2 {
             for chunk in stopped {
-              // If newer responses superseded all of its events, the chunk is already applied.
+              // If newer answers superseded all of its events, the chunk is already applied.
               do {
                 _ = try await fixture.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
               } catch let error as LedgerError where error.message.contains("is already applied") {}
@@ -184,18 +184,18 @@ import Vocabulary
             stopped = []
           }
           try await Self.expectCoverage(
-            fixture, responses, through: 240, "LETHE_SEED=\(seed), run \(number)")
+            fixture, results, through: 240, "LETHE_SEED=\(seed), run \(number)")
         }
       }
     }
   }
 
-  /// The number of rows does not grow with the number of runs. Between two chunks of a run there can be a stretch
-  /// without IDs that has the response of an earlier run.
+  /// The number of rows does not grow with the number of runs. Between two chunks of a run, a range
+  /// without IDs keeps the row of an earlier run.
   @Test func theCoverageRowsAreLimitedByTheChunksOfOneRun() async throws {
     try await PipelineFixture.with { fixture in
-      let responses = Responses(seed: 1)
-      let api = ScriptedAPI(.init(download: { .init(body: Array(responses.answer($0).utf8)) }))
+      let results = Results(seed: 1)
+      let api = ScriptedAPI(.init(download: { .init(body: Array(results.answer($0).utf8)) }))
       try await api.serving { url in
         for number in 0..<12 {
           let grown = Int64(3 * number)
@@ -206,7 +206,7 @@ import Vocabulary
           let chunks = try #require(reports.last?.datasets["posts"]?.chunks)
           let rows = try await fixture.value("SELECT count(*) FROM lethe.coverage", as: Int.self)
           #expect(rows <= 2 * chunks - 1, "run \(number)")
-          try await Self.expectCoverage(fixture, responses, through: 200, "run \(number)")
+          try await Self.expectCoverage(fixture, results, through: 200, "run \(number)")
         }
       }
     }

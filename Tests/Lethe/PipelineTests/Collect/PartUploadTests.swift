@@ -13,13 +13,13 @@ import Vocabulary
 @Suite(.endedIfItHangs) struct PartUploadTests {
   private static let unit = 256 * 1024
 
-  /// The requests that the storage host received.
+  /// The lines of the service's access log.
   private final class Log: Sendable {
     private let lines = Mutex<[String]>([])
 
     func add(_ line: String) { lines.withLock { $0.append(line) } }
 
-    /// The statuses of the calls of a method, in the order of the calls.
+    /// The statuses of the upload requests with a method, in the order of the requests.
     func statuses(of method: String) -> [Int] {
       lines.withLock { $0 }.compactMap { line in
         guard
@@ -36,6 +36,22 @@ import Vocabulary
     let base: PipelineFixture
     let client: ComplianceClient
     let log: Log
+
+    /// Uploads a file to a job with a client of its own, as another process does.
+    func uploadAlone(_ file: String, to job: APIJob, tries: Int) async throws {
+      var network = NetworkSettings()
+      network.partBytes = unit
+      let bytes = try #require(FileManager.default.contents(atPath: file)).count
+      try await ComplianceClient.withClient(
+        baseURL: base.service, token: BearerToken(PipelineFixture.token),
+        allowedHosts: ["127.0.0.2"], network: network,
+        retry: .init(attemptsMax: tries, delaySecondsFirst: 0.01, delaySecondsMax: 0.05),
+        logger: PipelineFixture.logger
+      ) {
+        try await $0.upload(
+          file: FilePath(file), bytes: bytes, to: try #require(job.uploadURL), job: job.id)
+      }
+    }
 
     /// Uploads the given number of bytes to a new job.
     func upload(_ bytes: Int, _ name: String = "parts") async throws -> APIJob {
@@ -96,7 +112,7 @@ import Vocabulary
     ["{at: upload, call: [1, 2, 3, 5], cut: during}"],
     ["{at: upload, every: 3, answer: {status: 500, body: html}}"],
   ])
-  func anInterruptedUploadResumesAtTheHostsPosition(faults: [String]) async throws {
+  func anInterruptedUploadIsCompletedWithoutASecondJob(faults: [String]) async throws {
     try await Self.run(faults) { fixture in
       _ = try await fixture.upload(4 * Self.unit)
       #expect(
@@ -109,6 +125,43 @@ import Vocabulary
       _ = try await fixture.upload(4 * Self.unit)
       // The third part is stored and its response is lost. Then the host asks for the fourth part.
       #expect(fixture.log.statuses(of: "PUT") == [308, 308, 0, 308, 200])
+    }
+  }
+
+  /// The session's URL is a credential, so it is not stored. Another process sends the file from its start.
+  @Test func anotherProcessStartsItsOwnSession() async throws {
+    try await Self.run(["{at: upload, call: 3, cut: before}"]) { fixture in
+      let file = fixture.base.directory + "/chunk.ids"
+      try String(repeating: "1234567\n", count: 4 * Self.unit / 8)
+        .write(toFile: file, atomically: true, encoding: .utf8)
+      let job = try await fixture.client.createJob(type: .tweets, name: "lethe")
+      let error = await #expect(throws: APIError.self) {
+        try await fixture.uploadAlone(file, to: job, tries: 1)
+      }
+      #expect(error?.kind == .temporary)
+      let files = try FileManager.default.contentsOfDirectory(atPath: fixture.base.directory)
+      #expect(!files.contains { $0.hasPrefix("chunk.ids.") }, "\(files)")
+      try await fixture.uploadAlone(file, to: job, tries: 4)
+      #expect(try await fixture.client.job(id: job.id).status != .created)
+      #expect(fixture.log.statuses(of: "POST") == [201, 201])
+    }
+  }
+
+  /// The API changes the profile between two jobs. Each job's bytes go where its own URL says.
+  @Test func eachJobIsUploadedAsItsOwnURLSays() async throws {
+    // After the second job with a storage host, the client asks for parts. The API refuses this for the fourth job, so
+    // the fifth creation is a repetition.
+    let faults = ["{profile: gcs, call: [2, 3, 6]}"]
+    try await Self.run(faults, profile: .auto, service: .native) { fixture in
+      for name in ["n1", "g1", "g2", "n2", "g3", "n3"] {
+        let job = try await fixture.upload(2 * Self.unit, name)
+        let isNative = try #require(job.uploadURL).exposed.hasPrefix(fixture.base.service)
+        #expect(isNative == name.hasPrefix("n"), "\(name)")
+        // The next job of the type can be created when this one is complete.
+        while try await fixture.base.value(
+          "SELECT count(*) FROM compliance.jobs WHERE status <> 'complete'", as: Int.self) > 0
+        {}
+      }
     }
   }
 

@@ -6,7 +6,7 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Quarantined lines that appear again, are answered, are refused, or are pruned.
+/// Quarantined lines that a later result repeats or answers, that a retry cannot apply, or that are pruned.
 @Suite struct QuarantineAgainTests {
   /// Creates the posts 1 to 10. Each call of `next` is one run, and the run gets the next of the results.
   private static func withRuns(
@@ -16,7 +16,7 @@ import Testing
       async throws
       -> Void
   ) async throws {
-    let answers = Answers(results)
+    let answers = TextSequence(results)
     var script = ScriptedAPI.Script()
     script.result = { _ in answers.next() }
     try await PipelineFixture.with { fixture in
@@ -103,7 +103,7 @@ import Testing
     try await Self.withRuns([result, result, Self.withheld(4) + "x\n"]) { fixture, next in
       #expect(try await next().quarantineOpen == 5)
       #expect(try await next().quarantineOpen == 5)
-      // Bytes that are not JSON can be about any ID, so this result answers no line.
+      // Bytes that are not JSON can be about any ID. So the silence of this result about post 3 does not mean clean.
       #expect(try await next().quarantineOpen == 5)
       let lines = try await Self.lines(fixture)
       #expect(
@@ -127,56 +127,57 @@ import Testing
   // MARK: Answered
 
   /// The result of a second run, and its effect on the first run's line.
-  struct Second: Sendable, CustomTestStringConvertible {
+  struct SecondRun: Sendable, CustomTestStringConvertible {
     let name: String
-    var before: SQL = ""
+    var setupSQL: SQL = ""
     let result: String
-    /// The expected state of the first run's line about post 3.
-    let line: String
+    /// The expected state of the first run's line about post 3, in the form of `lines`.
+    let expectedLine: String
 
     var testDescription: String { name }
   }
 
-  private static let seconds = [
-    Second(name: "an event", result: CollectTests.event(3), line: "3 job 1 1x answered"),
-    Second(name: "silence", result: CollectTests.event(5), line: "3 job 1 1x answered"),
-    Second(name: "only blank lines", result: "\n\n", line: "3 job 1 1x answered"),
-    Second(
+  private static let secondRuns = [
+    SecondRun(name: "an event", result: CollectTests.event(3), expectedLine: "3 job 1 1x answered"),
+    SecondRun(name: "silence", result: CollectTests.event(5), expectedLine: "3 job 1 1x answered"),
+    SecondRun(name: "only blank lines", result: "\n\n", expectedLine: "3 job 1 1x answered"),
+    SecondRun(
       name: "an event and unreadable bytes",
       result: CollectTests.event(3) + "garbage\n",
-      line: "3 job 1 1x answered"),
-    Second(
+      expectedLine: "3 job 1 1x answered"),
+    SecondRun(
       name: "silence and an unreadable line", result: CollectTests.event(5) + "garbage\n",
-      line: "3 job 1 1x open"),
-    Second(
-      name: "another unknown reason", result: withheld(3, "hidden"), line: "3 job 1 1x open"),
-    Second(
+      expectedLine: "3 job 1 1x open"),
+    SecondRun(
+      name: "another unknown reason", result: withheld(3, "hidden"), expectedLine: "3 job 1 1x open"
+    ),
+    SecondRun(
       name: "an event and the same unknown reason", result: CollectTests.event(3) + withheld(3),
-      line: "3 job 2 2x open"),
-    Second(
+      expectedLine: "3 job 2 2x open"),
+    SecondRun(
       name: "an event and another unknown reason",
       result: CollectTests.event(3) + withheld(3, "hidden"),
-      line: "3 job 1 1x open"),
-    Second(
-      name: "the row no longer exists", before: "DELETE FROM warehouse.posts WHERE post_id = 3",
-      result: CollectTests.event(5), line: "3 job 1 1x open"),
+      expectedLine: "3 job 1 1x open"),
+    SecondRun(
+      name: "the row no longer exists", setupSQL: "DELETE FROM warehouse.posts WHERE post_id = 3",
+      result: CollectTests.event(5), expectedLine: "3 job 1 1x open"),
   ]
 
-  @Test(arguments: seconds)
-  func aTrustedResponseAboutTheIDResolvesTheLine(second: Second) async throws {
+  @Test(arguments: secondRuns)
+  func onlyATrustedAnswerAboutTheIDResolvesTheLine(second: SecondRun) async throws {
     try await Self.withRuns([Self.withheld(3) + CollectTests.event(9), second.result]) {
       fixture, next in
       _ = try await next()
-      if !second.before.isEmpty { try await fixture.execute(second.before) }
+      if !second.setupSQL.isEmpty { try await fixture.execute(second.setupSQL) }
       let report = try await next()
       let lines = try await Self.lines(fixture)
-      #expect(lines.first == second.line)
+      #expect(lines.first == second.expectedLine)
       #expect(report.quarantineOpen == lines.filter { $0.hasSuffix("open") }.count)
       #expect(try await fixture.ledgerFaults() == [])
     }
   }
 
-  @Test func aLaterResponseResolvesALineAboutAnIDThatWasNotInTheChunk() async throws {
+  @Test func aLaterAnswerResolvesALineAboutAnIDThatWasNotInTheChunk() async throws {
     try await Self.withRuns([CollectTests.event(77) + CollectTests.event(9), CollectTests.event(5)])
     {
       fixture, next in
@@ -195,11 +196,12 @@ import Testing
 
   // MARK: Refused
 
+  /// A cause that makes a retry fail, and the SQL that removes the cause.
   struct Cause: Sendable, CustomTestStringConvertible {
     let name: String
     let sql: SQL
     let repair: String
-    let says: String
+    let messagePart: String
     var reason = "protected"
 
     var testDescription: String { name }
@@ -209,13 +211,13 @@ import Testing
     Cause(
       name: "a constraint",
       sql: "ALTER TABLE warehouse.posts ADD CONSTRAINT shown CHECK (visibility <> 'protected')",
-      repair: "ALTER TABLE warehouse.posts DROP CONSTRAINT shown", says: "shown"),
+      repair: "ALTER TABLE warehouse.posts DROP CONSTRAINT shown", messagePart: "shown"),
     Cause(
       name: "a foreign key",
       sql: """
         CREATE TABLE warehouse.kept (post bigint REFERENCES warehouse.posts);
         INSERT INTO warehouse.kept VALUES (3)
-        """, repair: "DROP TABLE warehouse.kept", says: "kept", reason: "deleted"),
+        """, repair: "DROP TABLE warehouse.kept", messagePart: "kept", reason: "deleted"),
     Cause(
       name: "a trigger",
       sql: """
@@ -223,7 +225,7 @@ import Testing
           $$BEGIN RAISE 'not %', OLD.text; END$$;
         CREATE TRIGGER refuse BEFORE UPDATE ON warehouse.posts FOR EACH ROW
           EXECUTE FUNCTION warehouse.refuse()
-        """, repair: "DROP TRIGGER refuse ON warehouse.posts", says: "warehouse.refuse"),
+        """, repair: "DROP TRIGGER refuse ON warehouse.posts", messagePart: "warehouse.refuse"),
     Cause(
       name: "a deferred trigger",
       sql: """
@@ -231,7 +233,7 @@ import Testing
           $$BEGIN RAISE 'not %', OLD.text USING ERRCODE = '23514'; END$$;
         CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON warehouse.posts DEFERRABLE INITIALLY DEFERRED
           FOR EACH ROW EXECUTE FUNCTION warehouse.refuse()
-        """, repair: "DROP TRIGGER refuse ON warehouse.posts", says: "warehouse.refuse"),
+        """, repair: "DROP TRIGGER refuse ON warehouse.posts", messagePart: "warehouse.refuse"),
     Cause(
       name: "a limit",
       sql: """
@@ -239,7 +241,7 @@ import Testing
         UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedRows}', '1')
         """,
       repair: "UPDATE lethe.run SET definition = (SELECT definition FROM public.definition)",
-      says: "--approve"),
+      messagePart: "--approve"),
     Cause(
       name: "a definition that cannot be read",
       sql: """
@@ -247,29 +249,29 @@ import Testing
         UPDATE lethe.run SET definition = '{}'
         """,
       repair: "UPDATE lethe.run SET definition = (SELECT definition FROM public.definition)",
-      says: "cannot read"),
+      messagePart: "cannot read"),
     Cause(
       name: "a definition that does not fit",
       sql: "ALTER TABLE warehouse.posts RENAME visibility TO shown",
-      repair: "ALTER TABLE warehouse.posts RENAME shown TO visibility", says: "does not fit"),
+      repair: "ALTER TABLE warehouse.posts RENAME shown TO visibility", messagePart: "does not fit"),
   ]
 
   @Test(arguments: causes)
-  func aRefusedRetryDoesNotChangeLineRunOrChunk(cause: Cause) async throws {
+  func aRetryThatCannotApplyTheLineChangesNothing(cause: Cause) async throws {
     try await Self.withRuns([CollectTests.event(5)]) { fixture, next in
       _ = try await next()
       let line = CollectTests.event(3, "delete", cause.reason)
-      try await QuarantineTests.keep(fixture, 2, line, id: 3, inChunk: true)
+      try await QuarantineTests.addLine(fixture, 2, line, id: 3, inChunk: true)
       try await fixture.execute(cause.sql)
       let before = try await LedgerImage(fixture)
       let report = try await QuarantineTests.retry(fixture)
       #expect(report.events == 0 && report.open == 1 && report.runs.isEmpty)
       let refused = try #require(report.refused.first)
-      #expect("\(refused.why) \(refused.remedy)".contains(cause.says), "\(refused)")
+      #expect("\(refused.why) \(refused.remedy)".contains(cause.messagePart), "\(refused)")
       #expect(!"\(report)".contains("not text"))
       #expect(refused.isLimit == (cause.name == "a limit"))
       #expect(try await LedgerImage(fixture).differences(from: before) == [])
-      // The refused retry leaves no work that a run would continue.
+      // The command also changes nothing, and its exit code shows the refusal.
       let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
       let retried = try await QuarantineTests.lethe(fixture, "retry", file, "--output", "json")
       #expect(retried.code == (refused.isLimit ? 3 : 4), "\(retried.stderr)")
@@ -283,10 +285,10 @@ import Testing
     }
   }
 
-  @Test func anUnavailableLockChangesNothingAndIsTemporary() async throws {
+  @Test func aRetryThatGetsNoLockChangesNothing() async throws {
     try await Self.withRuns([CollectTests.event(5)]) { fixture, next in
       _ = try await next()
-      try await QuarantineTests.keep(
+      try await QuarantineTests.addLine(
         fixture, 2, CollectTests.event(3, "delete", "protected"), id: 3, inChunk: true)
       try await fixture.execute(
         """
@@ -301,18 +303,18 @@ import Testing
       // If another process works on the pipeline, nothing changes either.
       let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
       try await fixture.withOtherWorker {
-        let ending = try await QuarantineTests.lethe(fixture, "retry", file)
-        #expect(ending.code == 6)
+        let result = try await QuarantineTests.lethe(fixture, "retry", file)
+        #expect(result.code == 6)
       }
       #expect(try await LedgerImage(fixture).differences(from: before) == [])
     }
   }
 
-  @Test func aRefusedLineDoesNotStopTheOthers() async throws {
+  @Test func aLineThatCannotBeAppliedDoesNotStopTheOtherLines() async throws {
     try await Self.withRuns([CollectTests.event(5)]) { fixture, next in
       _ = try await next()
       for id in [2, 3, 4] as [Int64] {
-        try await QuarantineTests.keep(
+        try await QuarantineTests.addLine(
           fixture, Int(id), CollectTests.event(id), id: id, inChunk: true)
       }
       try await fixture.execute(

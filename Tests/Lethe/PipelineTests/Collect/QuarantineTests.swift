@@ -4,9 +4,10 @@ import Runtime
 import TestSupport
 import Testing
 
+/// The commands `lethe quarantine list`, `retry` and `dismiss`.
 @Suite struct QuarantineTests {
   /// Adds a line to a chunk's quarantine, in the form that an older version of Lethe used.
-  static func keep(
+  static func addLine(
     _ fixture: PipelineFixture, _ line: Int, _ raw: String, id: Int64?, inChunk: Bool?,
     chunk: String = "min"
   ) async throws {
@@ -22,7 +23,8 @@ import Testing
     }
   }
 
-  private static func whys(_ fixture: PipelineFixture) async throws -> [String] {
+  /// The number of each open line, and the reason why it is in quarantine.
+  private static func causes(_ fixture: PipelineFixture) async throws -> [String] {
     try await fixture.database.withConnection {
       try await $0.query(
         """
@@ -47,7 +49,7 @@ import Testing
   }
 
   static func lethe(_ fixture: PipelineFixture, _ arguments: String...) async throws
-    -> Program.Ending
+    -> Program.Result
   {
     try await Program.run("lethe", ["quarantine"] + arguments, environment: fixture.environment)
   }
@@ -57,14 +59,14 @@ import Testing
   @Test func everyKindOfLineIsListedAndSafeToPrint() async throws {
     let long = "{\"id\":\"" + String(repeating: "3", count: 70_000) + "\"}"
     let kinds: [(raw: String, why: String)] = [
-      (#"{"id":"3","action":"withhold","reason":"deleted"}"#, "unknown action withhold"),
-      (#"{"id":"3","action":"delete","reason":"withheld"}"#, "unknown reason withheld"),
+      (#"{"id":"3","action":"withhold","reason":"deleted"}"#, "unknown action \"withhold\""),
+      (#"{"id":"3","action":"delete","reason":"withheld"}"#, "unknown reason \"withheld\""),
       (#"{"id":"not_a_valid_id","error":"invalid_id"}"#, "the API says invalid_id"),
       (#"{"id":"3","action":"delete","#, "malformed JSON"),
-      (#"{"id":"9223372036854775808","action":"delete","reason":"deleted"}"#, "64-bit"),
+      (#"{"id":"9223372036854775808","action":"delete","reason":"deleted"}"#, "not an integer"),
       (#"{"id":"77","action":"delete","reason":"deleted"}"#, "not in the chunk"),
       (#"["3"]"#, "not a JSON object"),
-      (#"{"id":"3","action":"delete","reason":"a\u0000é"}"#, "unknown reason a??"),
+      (#"{"id":"3","action":"delete","reason":"a\u0000é"}"#, "unknown reason \"a??\""),
       (long, "over 65536 bytes"),
       (#"{"id":"2","action":"delete","reason":"deleted"}"#, "different reasons"),
       (#"{"id":"2","action":"delete","reason":"protected"}"#, "different reasons"),
@@ -75,10 +77,10 @@ import Testing
     script.resultEnd = [0x7B, 0xFF, 0x7D, 0x0A]
     try await CollectTests.collecting(script) { fixture, report in
       #expect(report.quarantined == kinds.count + 1)
-      let ending = try await Self.lethe(fixture, "list", "--raw", "--output", "json")
-      #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(ending.json["open"] as? Int == kinds.count + 1)
-      let lines = try #require(ending.json["lines"] as? [[String: Any]])
+      let result = try await Self.lethe(fixture, "list", "--raw", "--output", "json")
+      #expect(result.code == 0, "\(result.stderr)")
+      #expect(result.json["open"] as? Int == kinds.count + 1)
+      let lines = try #require(result.json["lines"] as? [[String: Any]])
       #expect(lines.count == kinds.count + 1)
       for (number, (line, kind)) in zip(lines, kinds).enumerated() {
         #expect(line["line"] as? Int == number + 1)
@@ -122,11 +124,11 @@ import Testing
         (14, 77, "deleted", false), (15, 6, "deleted", true), (16, 6, "protected", true),
         (17, 7, "deleted", true), (18, 7, "deleted", true),
       ] as [(Int, Int64, String, Bool?)] {
-        try await Self.keep(
+        try await Self.addLine(
           fixture, line, CollectTests.event(id, "delete", reason), id: inChunk == nil ? nil : id,
           inChunk: inChunk)
       }
-      try await Self.keep(fixture, 19, "garbage", id: nil, inChunk: nil)
+      try await Self.addLine(fixture, 19, "garbage", id: nil, inChunk: nil)
 
       let report = try await Self.retry(fixture)
       #expect(report.events == 2)
@@ -135,7 +137,7 @@ import Testing
       #expect(report.runs.map(\.status) == [.done])
       #expect(try await Self.posts(fixture) == "1 2 4 6 8 9 10")
       #expect(
-        try await Self.whys(fixture) == [
+        try await Self.causes(fixture) == [
           "12 the ledger no longer records whether the chunk asked about the ID",
           "13 the chunk already has an event about the ID",
           "14 the ID is not in the chunk",
@@ -174,7 +176,7 @@ import Testing
     }
   }
 
-  @Test func aNewerResponseSupersedesALineAndKeepsItsCoverage() async throws {
+  @Test func aNewerAnswerSupersedesALineAndKeepsItsCoverage() async throws {
     try await CollectTests.collecting(.init()) { fixture, _ in
       try await ScriptedAPI(.init()).serving { url in
         // Each scripted API starts with the same job ID, so the first run's job needs another ID.
@@ -182,7 +184,7 @@ import Testing
         let pipeline = try fixture.pipeline(api: url) { CollectTests.postsOnly($0) }
         _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       }
-      try await Self.keep(fixture, 1, CollectTests.event(3), id: 3, inChunk: true)
+      try await Self.addLine(fixture, 1, CollectTests.event(3), id: 3, inChunk: true)
       let report = try await Self.retry(fixture)
       #expect(report.events == 1 && report.superseded == 1 && report.open == 0)
       #expect(try await Self.posts(fixture) == "1 2 3 4 5 6 7 8 9 10")
@@ -197,7 +199,7 @@ import Testing
   }
 
   @Test func aProtectionEndsWithARetriedGeoLine() async throws {
-    let answers = Answers([
+    let answers = TextSequence([
       CollectTests.event(1, "delete", "protected"),
       "garbage\n" + CollectTests.event(9, "scrub_geo", "geo_scrubbed"),
     ])
@@ -214,7 +216,7 @@ import Testing
         for _ in 1...2 { _ = try await fixture.withRuntime(pipeline) { try await $0.run() } }
       }
       let line = CollectTests.event(1, "scrub_geo", "geo_scrubbed")
-      try await Self.keep(fixture, 2, line, id: 1, inChunk: true, chunk: "max")
+      try await Self.addLine(fixture, 2, line, id: 1, inChunk: true, chunk: "max")
       #expect(try await Self.retry(fixture).events == 1)
       let isRestored = try await fixture.value(
         "SELECT visibility = 'public' AND latitude IS NULL FROM warehouse.posts WHERE post_id = 1",
@@ -233,7 +235,7 @@ import Testing
         UPDATE lethe.run SET definition = jsonb_set(definition, '{limits,maxRedactedPercent}', '20')
         """)
       for id in [1, 2, 3] as [Int64] {
-        try await Self.keep(fixture, Int(id) + 1, CollectTests.event(id), id: id, inChunk: true)
+        try await Self.addLine(fixture, Int(id) + 1, CollectTests.event(id), id: id, inChunk: true)
       }
       let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
       let before = try await LedgerImage(fixture)
@@ -257,16 +259,17 @@ import Testing
     var script = ScriptedAPI.Script()
     script.result = { _ in "garbage\n" + CollectTests.event(9, "scrub_geo", "geo_scrubbed") }
     try await CollectTests.collecting(script) { fixture, _ in
-      try await Self.keep(
+      try await Self.addLine(
         fixture, 2, CollectTests.event(3, "delete", "bounced"), id: 3, inChunk: true)
       // The definition of the line's run has no action for the reason.
       try await fixture.execute(
         "UPDATE lethe.run SET definition = definition #- '{datasets,0,actions,bounced}'")
       #expect(try await Self.retry(fixture).events == 0)
       #expect(
-        try await Self.whys(fixture).last == "2 the definition of its run has no action for bounced"
+        try await Self.causes(fixture).last
+          == "2 the definition of its run has no action for bounced"
       )
-      // First, the run is given up. Then, the run's chunk is not applied yet.
+      // The first change gives up the run. After the second change, the run's chunk is not applied yet.
       for change in [
         "UPDATE lethe.run SET status = 'failed', failure = 'given up', is_given_up = true",
         """
@@ -293,7 +296,7 @@ import Testing
         FROM lethe.coverage
         """
       #expect(try await fixture.value(checked, as: String.self) == "1-2:2 4-6:3 8-10:3")
-      // A newer version of Lethe could read the reason. So the test replaces the reason by a known one.
+      // The test replaces the unknown reason with a known one, as if a newer version of Lethe knew the reason.
       let line = CollectTests.event(3, "delete", "suspended")
       try await fixture.execute(
         "UPDATE lethe.quarantine SET raw = convert_to('\(trusted: line)', 'UTF8') WHERE id = 3")
@@ -308,13 +311,13 @@ import Testing
     }
   }
 
-  // MARK: The process
+  // MARK: The exit code
 
   @Test func theExitCodeIs4WhileALineIsOpen() async throws {
     var script = ScriptedAPI.Script()
     script.result = { _ in "garbage\n" + #"{"id":"x","error":"invalid_id"}"# + "\n" }
     try await CollectTests.collecting(script) { fixture, _ in
-      try await Self.keep(fixture, 3, CollectTests.event(3), id: 3, inChunk: true)
+      try await Self.addLine(fixture, 3, CollectTests.event(3), id: 3, inChunk: true)
       let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
       let retried = try await Self.lethe(fixture, "retry", file, "--output", "json")
       #expect(retried.code == 4, "\(retried.stderr)")

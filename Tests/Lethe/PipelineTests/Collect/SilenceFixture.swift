@@ -7,8 +7,8 @@ import Testing
 import Vocabulary
 
 /// Three runs over the posts 1 to 20. In the first run, 18 to 20 are protected. In the second run, 1 to 7 are reported
-/// as deleted and 18 to 20 again as protected, and a limit stops the run. In the third run, the API sends the response
-/// that a test is about. After the third run, the second run's chunk is approved.
+/// as deleted and 18 to 20 again as protected, and a limit stops the run. In the third run, the API sends the test's
+/// response. After the third run, the second run's chunk is approved.
 struct SilenceFixture: Sendable {
   static let posts: Set<Int64> = Set(1...20)
   static let deletedBefore: Set<Int64> = Set(1...7)
@@ -31,16 +31,18 @@ struct SilenceFixture: Sendable {
     var quarantined = 0
   }
 
-  struct Ending: Sendable {
+  struct RunResult: Sendable {
     let outcome: Outcome
     let report: RunReport
-    /// The downloads of the third run.
+    /// The number of downloads in the third run.
     let downloads: Int
+    /// The number of jobs in the third run.
     let jobs: Int
+    /// The column `silence` of the third run's job.
     let silence: String?
   }
 
-  static func run(_ third: ScriptedAPI.Answer) async throws -> Ending {
+  static func run(_ third: ScriptedAPI.ScriptedResponse) async throws -> RunResult {
     var script = ScriptedAPI.Script()
     script.download = { download in
       switch download.job {
@@ -61,7 +63,7 @@ struct SilenceFixture: Sendable {
         """)
       return try await api.serving { url in
         let pipeline = try fixture.pipeline(api: url) {
-          CollectTests.postsOnly($0).replacing("percent: 60", with: "percent: 30")
+          CollectTests.postsOnly($0).editing("percent: 60", to: "percent: 30")
         }
         let first = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(first.map(\.status) == [.done])
@@ -71,17 +73,17 @@ struct SilenceFixture: Sendable {
         let before = api.downloads
         let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(reports.count == 2)
-        let ending = try await fixture.ending(
+        let result = try await fixture.result(
           try #require(reports.last), downloads: api.downloads - before,
           jobs: api.jobNames.count - 2)
         _ = try await fixture.withRuntime(pipeline) { try await $0.apply(approving: chunk) }
-        return try await fixture.afterApproval(ending)
+        return try await fixture.afterApproval(result)
       }
     }
   }
 
-  private static func text(_ lines: [String]) -> ScriptedAPI.Answer {
-    ScriptedAPI.Answer(body: Array(lines.joined().utf8))
+  private static func text(_ lines: [String]) -> ScriptedAPI.ScriptedResponse {
+    ScriptedAPI.ScriptedResponse(body: Array(lines.joined().utf8))
   }
 }
 
@@ -90,9 +92,9 @@ extension PipelineFixture {
     try await database.withConnection { Set(try await $0.query(sql).rows(as: Int64.self)) }
   }
 
-  fileprivate func ending(
+  fileprivate func result(
     _ report: RunReport, downloads: Int, jobs: Int
-  ) async throws -> SilenceFixture.Ending {
+  ) async throws -> SilenceFixture.RunResult {
     var outcome = SilenceFixture.Outcome()
     outcome.events = try await ids(
       "SELECT id FROM lethe.event WHERE chunk_id > 2 AND reason <> 'clean' AND cause_id IS NULL")
@@ -116,7 +118,7 @@ extension PipelineFixture {
     outcome.quarantined = try await value("SELECT count(*) FROM lethe.quarantine", as: Int.self)
     let silence = try await value(
       "SELECT max(silence::text) FROM lethe.job WHERE chunk_id > 2", as: String?.self)
-    // The coverage counts the IDs of each range correctly, and some run checked every ID.
+    // The coverage counts the IDs of each range correctly, and each ID was checked by a run.
     let (counted, unchecked) = try await database.withConnection {
       try await $0.query(
         """
@@ -129,17 +131,17 @@ extension PipelineFixture {
     }
     #expect(counted == outcome.checked.count)
     #expect(unchecked == 0)
-    return SilenceFixture.Ending(
+    return SilenceFixture.RunResult(
       outcome: outcome, report: report, downloads: downloads, jobs: jobs, silence: silence)
   }
 
-  fileprivate func afterApproval(_ ending: SilenceFixture.Ending) async throws
-    -> SilenceFixture.Ending
+  fileprivate func afterApproval(_ result: SilenceFixture.RunResult) async throws
+    -> SilenceFixture.RunResult
   {
-    var outcome = ending.outcome
+    var outcome = result.outcome
     outcome.left = try await ids("SELECT post_id FROM warehouse.posts")
-    return SilenceFixture.Ending(
-      outcome: outcome, report: ending.report, downloads: ending.downloads, jobs: ending.jobs,
-      silence: ending.silence)
+    return SilenceFixture.RunResult(
+      outcome: outcome, report: result.report, downloads: result.downloads, jobs: result.jobs,
+      silence: result.silence)
   }
 }

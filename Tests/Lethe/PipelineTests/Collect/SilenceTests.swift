@@ -10,7 +10,7 @@ import Testing
     let testDescription: String
     let body: [UInt8]
     var contentType: String?
-    /// The valid reasons by ID.
+    /// The reasons of the events that Lethe must record, by ID.
     var events: [Int64: String] = [:]
     /// The IDs for which silence has no meaning. Nil means all IDs.
     var unclear: Set<Int64>? = []
@@ -170,12 +170,12 @@ import Testing
 
   @Test(arguments: trusted + partlyTrusted + untrusted)
   func onlyValidConclusionsAreDrawnFromAResult(row: Case) async throws {
-    let ending = try await SilenceFixture.run(
+    let result = try await SilenceFixture.run(
       .init(contentType: row.contentType, body: row.body))
-    #expect(ending.outcome == row.expected)
-    #expect(ending.report.status == .done)
-    #expect(ending.silence == (row.unclear == nil ? "none" : "spoken"))
-    #expect(ending.downloads == 1)
-    #expect(ending.jobs == 1)
+    #expect(result.outcome == row.expected)
+    #expect(result.report.status == .done)
+    #expect(result.silence == (row.unclear == nil ? "none" : "spoken"))
+    #expect(result.downloads == 1)
+    #expect(result.jobs == 1)
   }
 }

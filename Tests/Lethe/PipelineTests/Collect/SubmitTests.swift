@@ -20,7 +20,7 @@ import Vocabulary
 
   @Test func aJobIsNamedAfterItsRunAndChunkAndGetsTheChunksBytes() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 50)
+      try await fixture.addSamples(posts: 50)
       let pipeline = try fixture.pipeline()
       try await fixture.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
@@ -47,7 +47,7 @@ import Vocabulary
 
   @Test func submitWaitsForTheJobOfAnotherProgram() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 50)
+      try await fixture.addSamples(posts: 50)
       let pipeline = try fixture.pipeline()
       let foreign = try await client(of: fixture) {
         try await $0.createJob(type: .tweets, name: "somebody-else")
@@ -69,9 +69,9 @@ import Vocabulary
     }
   }
 
-  @Test func aLostChunkFileIsWrittenAgainFromTheWarehouse() async throws {
+  @Test func aMissingOrChangedChunkFileIsWrittenAgainFromTheWarehouse() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 1500)
+      try await fixture.addSamples(posts: 1500)
       let pipeline = try fixture.pipeline()
       try await fixture.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
@@ -97,9 +97,9 @@ import Vocabulary
 
   @Test func aJobWithAnExpiredUploadURLIsReplaced() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 50)
+      try await fixture.addSamples(posts: 50)
       let pipeline = try fixture.pipeline()
-      // The job is created and the response is recorded. The upload does not happen in time.
+      // The ledger records the new job. Then the command is cancelled during the upload, and the upload URL expires.
       try await fixture.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
         fixture.gate.hold { if case .uploadReceived = $0 { true } else { false } }
@@ -132,11 +132,11 @@ import Vocabulary
         $0.publicURL = proxyURL
       } _: { fixture in
         proxy.forward(to: fixture.service)
-        try await fixture.invent()
+        try await fixture.addSamples()
         let pipeline = try fixture.pipeline(api: proxyURL)
         let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
         #expect(reports.map(\.status) == [.done])
-        #expect(proxy.spoiledCalls > 10)
+        #expect(proxy.failedCalls > 10)
         #expect(try await fixture.rowsThatDiffer() == 0)
         #expect(try await fixture.ledgerFaults() == [])
         let (jobs, chunks) = try await fixture.database.withConnection {
@@ -153,7 +153,7 @@ import Vocabulary
     try await PipelineFixture.with {
       $0.publicURL = "http://localhost:1"
     } _: { fixture in
-      try await fixture.invent(posts: 50)
+      try await fixture.addSamples(posts: 50)
       let pipeline = try fixture.pipeline()
       await #expect {
         _ = try await fixture.withRuntime(pipeline) { try await $0.run() }

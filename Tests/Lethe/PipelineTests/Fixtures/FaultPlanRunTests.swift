@@ -17,11 +17,12 @@ import Testing
     var code: Int32 = 0
     /// The number of jobs of the first run. Nil if the number can differ.
     var jobs: Int?
-    var says: [String] = []
+    /// The texts that the error output must contain.
+    var messageParts: [String] = []
     /// The lines of the definition's `api` in the first run.
     var api: [String] = ["job_attempts: 2"]
-    /// Whether the fault is permanent. In that case no run can finish, but no row is damaged.
-    var lasts = false
+    /// Whether the fault is permanent, so that no run can finish. Even so, no row may be damaged.
+    var isPermanent = false
     /// Whether the last job keeps the API's slot until the job expires.
     var leavesSlot = false
   }
@@ -33,7 +34,7 @@ import Testing
   private static func definition(_ fixture: PipelineFixture, _ api: [String]) throws -> String {
     let lines = (["allowed_hosts: [127.0.0.2]"] + api).map { "  \($0)\n" }.joined()
     return try fixture.definitionFile {
-      $0.replacing("  poll_seconds: 0.02\n", with: "\(lines)  poll_seconds: 0.02\n")
+      $0.editing("  poll_seconds: 0.02\n", to: "\(lines)  poll_seconds: 0.02\n")
     }
   }
 
@@ -44,22 +45,23 @@ import Testing
       $0.profile = profile
       $0.sweepInterval = .milliseconds(50)
     }) { fixture in
-      try await fixture.invent(posts: 200, users: 24, editedPostsLoseLocations: profile == .native)
+      try await fixture.addSamples(
+        posts: 200, users: 24, editedPostsLoseLocations: profile == .native)
       let file = try definition(fixture, fault.api)
       let first = try await Program.run("lethe", ["run", file], environment: fixture.environment)
       #expect(first.code == fault.code, "\(first.stderr)")
-      for words in fault.says {
-        #expect(first.stderr.contains(words), "\(words): \(first.stderr)")
+      for part in fault.messageParts {
+        #expect(first.stderr.contains(part), "\(part): \(first.stderr)")
       }
       #expect(!first.stderr.contains("secret-token"))
-      #expect(try await fixture.rowsHarmed() == 0, "\(first.stderr)")
+      #expect(try await fixture.damagedRows() == 0, "\(first.stderr)")
       if let jobs = fault.jobs {
         let count = try await fixture.value("SELECT count(*) FROM lethe.job", as: Int.self)
         #expect(count == jobs, "\(first.stderr)")
       }
       let served = try await fixture.faultsServed()
       #expect(served.count == fault.rules.count, "\(served) \(first.stderr)")
-      if fault.lasts { return }
+      if fault.isPermanent { return }
       if first.code != 0 {
         if fault.leavesSlot {
           try await fixture.execute(
@@ -98,22 +100,22 @@ import Testing
       rules: [
         "at: create, call: 1, rewrite: {status: 204}",
         #"at: create, call: 2, rewrite: {text: "{}"}"#,
-      ], jobs: 2, says: ["adopted"]),
+      ], jobs: 2, messageParts: ["adopted"]),
     Fault(
       testDescription: "creations with an unexpected status and body",
       rules: [
         "at: create, call: 1, rewrite: {status: 206, body: html}",
         "at: create, call: 2, answer: {status: 202, body: empty}",
         "at: create, call: 3, answer: {status: 200, body: html}",
-      ], jobs: 2, says: ["adopted"]),
+      ], jobs: 2, messageParts: ["adopted"]),
     Fault(
       testDescription: "the API redirects a creation",
       rules: ["at: create, call: 1, answer: {status: 302, \(elsewhere)}"], code: 1,
-      says: ["a redirect to https://portal.example/page", "api.base_url"]),
+      messageParts: ["a redirect to https://portal.example/page", "api.base_url"]),
     Fault(
       testDescription: "the API redirects a job request",
       rules: ["at: get, call: 1, answer: {status: 308, \(elsewhere)}"], code: 1,
-      says: ["a redirect to https://portal.example/page"]),
+      messageParts: ["a redirect to https://portal.example/page"]),
     Fault(
       testDescription: "no permission", rules: ["at: create, call: 1, answer: {status: 403}"],
       code: 77),
@@ -123,15 +125,16 @@ import Testing
     Fault(
       testDescription: "no credits",
       rules: ["at: create, call: 1, answer: {status: 402, body: empty}"], code: 77,
-      says: ["credits"]),
+      messageParts: ["credits"]),
     Fault(
       testDescription: "a monthly cap",
       rules: [
         #"at: create, call: 1, answer: {status: 429, text: '{"title":"UsageCapExceeded","detail":"Monthly cap"}'}"#
-      ], code: 75, says: ["Monthly cap"]),
+      ], code: 75, messageParts: ["Monthly cap"]),
     Fault(
       testDescription: "a request that is refused",
-      rules: ["at: create, call: [1, 2], answer: {status: 418}"], code: 5, says: ["HTTP 418"]),
+      rules: ["at: create, call: [1, 2], answer: {status: 418}"], code: 5,
+      messageParts: ["HTTP 418"]),
     Fault(
       testDescription: "job requests that succeed after errors",
       rules: [
@@ -142,18 +145,18 @@ import Testing
     Fault(
       testDescription: "a job request that reports that the job does not exist",
       rules: ["at: get, call: 1, answer: {status: 200, \(gone)}"], jobs: 3,
-      says: ["does not have"]),
+      messageParts: ["does not have"]),
     Fault(
       testDescription: "a job request that returns an empty object",
       rules: [#"at: get, call: 1, answer: {status: 200, text: "{}"}"#], jobs: 3),
     Fault(
       testDescription: "a job request that returns another job",
       rules: [#"at: get, call: 1, rewrite: {members: {id: "7"}}"#], jobs: 3,
-      says: ["about another job"]),
+      messageParts: ["about another job"]),
     Fault(
       testDescription: "a job request with status 204",
       rules: ["at: get, call: 1, rewrite: {status: 204}"],
-      jobs: 3, says: ["HTTP 204"]),
+      jobs: 3, messageParts: ["HTTP 204"]),
   ]
 
   // MARK: Bytes
@@ -176,20 +179,32 @@ import Testing
         "at: download, call: 2, answer: {status: 400, \(expired)}",
       ], jobs: 2),
     Fault(
+      testDescription: "a download that breaks off, and whose URL has expired then",
+      rules: [
+        "at: download, call: 1, cut: during",
+        "at: download, call: 2, answer: {status: 400, \(expired)}",
+      ], jobs: 2, messageParts: ["continuing after"]),
+    Fault(
+      testDescription: "a download that breaks off, and whose URLs stay expired then",
+      rules: [
+        "at: download, call: 1, cut: during",
+        "at: download, call: [2, 3, 4], answer: {status: 400, \(expired)}",
+      ], jobs: 3),
+    Fault(
       testDescription: "download URLs that stay expired",
       rules: ["at: download, times: 12, answer: {status: 400, \(expired)}"], code: 5, jobs: 4,
-      says: ["HTTP 400"]),
+      messageParts: ["HTTP 400"]),
     Fault(
       testDescription: "results with the content type of a web page",
       rules: ["at: download, times: 12, rewrite: {headers: {Content-Type: text/html}}"], code: 5,
-      jobs: 4, says: ["text/html"]),
+      jobs: 4, messageParts: ["text/html"]),
     Fault(
-      testDescription: "results with any other content type",
+      testDescription: "results with unusual content types",
       rules: ["at: download, rewrite: {headers: {Content-Type: [video/mp4, a b]}}"], jobs: 2),
     Fault(
       testDescription: "results without a length and without a checksum",
       rules: ["at: download, times: 12, rewrite: {framing: close, headers: {\(noHash)}}"], code: 5,
-      jobs: 4, says: ["neither a length nor a checksum"]),
+      jobs: 4, messageParts: ["neither a length nor a checksum"]),
     Fault(
       testDescription: "results without a length and with a checksum",
       rules: ["at: download, rewrite: {framing: close}"], profiles: [.gcs], jobs: 2),
@@ -230,7 +245,7 @@ import Testing
     Fault(
       testDescription: "results in an unknown content coding",
       rules: ["at: download, times: 12, rewrite: {headers: {Content-Encoding: br}}"], code: 5,
-      jobs: 4, says: ["the content coding br"]),
+      jobs: 4, messageParts: ["the content coding br"]),
     Fault(
       testDescription: "half of a compressed result",
       rules: [
@@ -246,22 +261,23 @@ import Testing
     Fault(
       testDescription: "an upload that is refused",
       rules: ["at: upload, call: 1, answer: {status: 307, \(elsewhere)}"], profiles: [.native],
-      jobs: 3, says: ["a redirect to https://portal.example/page"]),
+      jobs: 3, messageParts: ["a redirect to https://portal.example/page"]),
     Fault(
       testDescription: "half of an upload is stored",
-      rules: ["store: 0.5, times: 1"], profiles: [.gcs], jobs: 3, says: ["has not stored the"]),
+      rules: ["store: 0.5, times: 1"], profiles: [.gcs], jobs: 3,
+      messageParts: ["has not stored the"]),
     Fault(
       testDescription: "half of an upload is stored, and no size or checksum is returned",
       rules: [
         "store: 0.5, times: 1",
         "at: upload, call: 1, rewrite: {headers: {x-goog-stored-content-length: , \(noHash)}}",
-      ], profiles: [.gcs], jobs: 3, says: ["confirms neither the length nor the checksum"]),
+      ], profiles: [.gcs], jobs: 3, messageParts: ["confirms neither the length nor the checksum"]),
     Fault(
       testDescription: "half of an upload is stored, and only its checksum is returned",
       rules: [
         "store: 0.5, times: 1",
         "at: upload, call: 1, rewrite: {headers: {x-goog-stored-content-length: }}",
-      ], profiles: [.gcs], jobs: 3, says: ["the checksum of the stored bytes differs"]),
+      ], profiles: [.gcs], jobs: 3, messageParts: ["the checksum of the stored bytes differs"]),
   ]
 
   // MARK: Jobs
@@ -275,13 +291,13 @@ import Testing
       rules: [
         "at: create, call: [1, 2], lose_response: true",
         "at: list, rewrite: {\(odd), members: {error: {code: 3}}, without: [type, created_at, upload_expires_at]}",
-      ], jobs: 2, says: ["adopted"]),
+      ], jobs: 2, messageParts: ["adopted"]),
     Fault(
       testDescription: "IDs that are numbers",
       rules: [
         "at: create, call: 1, lose_response: true",
         "at: [create, list, get], rewrite: {numbers: [id], members: {error: [1]}}",
-      ], jobs: 2, says: ["adopted"]),
+      ], jobs: 2, messageParts: ["adopted"]),
     Fault(
       testDescription: "unknown statuses before the end",
       rules: ["at: get, call: [1, 2, 4], rewrite: {members: {status: thinking}}"], jobs: 2),
@@ -290,14 +306,16 @@ import Testing
       rules: [
         "at: create, call: 1, lose_response: true",
         "at: list, times: 40, rewrite: {shorten: {name: 12}}",
-      ], code: 5, says: ["is taken by job"], api: ["job_attempts: 2", "slot_hours_max: 0.0001"],
+      ], code: 5, messageParts: ["is taken by job"],
+      api: ["job_attempts: 2", "slot_hours_max: 0.0001"],
       leavesSlot: true),
     Fault(
       testDescription: "a missing job name after a lost creation response",
       rules: [
         "at: create, call: 1, lose_response: true",
         "at: list, times: 40, rewrite: {without: [name]}",
-      ], code: 5, says: ["is taken by job"], api: ["job_attempts: 2", "slot_hours_max: 0.0001"],
+      ], code: 5, messageParts: ["is taken by job"],
+      api: ["job_attempts: 2", "slot_hours_max: 0.0001"],
       leavesSlot: true),
     Fault(
       testDescription: "a missing name of a known job",
@@ -305,23 +323,25 @@ import Testing
     Fault(
       testDescription: "a job that stays in progress",
       rules: ["slow: 600min, call: 1"], profiles: [.native],
-      says: ["was in_progress for over"], api: ["job_attempts: 50", "job_hours_max: 0.0005"]),
+      messageParts: ["was in_progress for over"],
+      api: ["job_attempts: 50", "job_hours_max: 0.0005"]),
     Fault(
       testDescription: "a job that stays in progress and cannot be cancelled",
       rules: ["slow: 600min, call: 1"], profiles: [.gcs], code: 5,
-      says: ["was in_progress for over", "is taken by job"],
+      messageParts: ["was in_progress for over", "is taken by job"],
       api: ["job_attempts: 2", "job_hours_max: 0.0003", "slot_hours_max: 0.0001"], leavesSlot: true),
     Fault(
       testDescription: "jobs that are always reported as created",
       rules: ["at: get, rewrite: {members: {status: created}}"], code: 5,
-      says: ["was created for over"], api: ["job_attempts: 2", "job_hours_max: 0.0001"], lasts: true
+      messageParts: ["was created for over"], api: ["job_attempts: 2", "job_hours_max: 0.0001"],
+      isPermanent: true
     ),
     Fault(
       testDescription: "a job that fails with an error object",
       rules: [
-        "fail: out of luck, call: 1",
-        "at: get, rewrite: {members: {error: {message: no luck}}}",
-      ], jobs: 3, says: ["no luck"]),
+        "fail: internal error, call: 1",
+        "at: get, rewrite: {members: {error: {message: another error}}}",
+      ], jobs: 3, messageParts: ["another error"]),
   ]
 
   // MARK: Times
@@ -354,14 +374,14 @@ import Testing
       rules: [
         "at: [create, list, get, upload, download], rewrite: {headers: {Date: \"{date-960}\"}}",
         "at: [create, get], rewrite: {members: {upload_expires_at: \"{timestamp-60}\"}}",
-      ], jobs: 2, says: ["ahead of the API's"]),
+      ], jobs: 2, messageParts: ["ahead of the API's"]),
     Fault(
       testDescription: "a server clock that is ahead, and a retry time by that clock",
       rules: [
         "at: [create, list, get, upload, download], rewrite: {headers: {Date: \"{date+7200}\"}}",
         "at: get, call: 1, answer: {status: 503, headers: {Date: \"{date+7200}\", Retry-After: \"{date+7201}\"}}",
         "at: [create, get], rewrite: {members: {upload_expires_at: \"{timestamp+8000}\"}}",
-      ], jobs: 2, says: ["behind the API's"]),
+      ], jobs: 2, messageParts: ["behind the API's"]),
     Fault(
       testDescription: "invalid dates",
       rules: ["at: [create, get, upload, download], rewrite: {headers: {Date: yesterday}}"], jobs: 2

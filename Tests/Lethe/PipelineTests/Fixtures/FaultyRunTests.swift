@@ -14,7 +14,7 @@ import Testing
       yaml: "seed: 11\nfaults:\n" + faults.map { "  - \($0)\n" }.joined(), file: "plan.yaml")
   }
 
-  /// - Parameter isLegacy: whether some of the run's jobs have the gcs profile.
+  /// - Parameter isLegacy: whether some or all of the run's jobs have the gcs profile.
   /// - Returns: the names of the faults that were served.
   private static func runPipeline(
     _ plan: FaultPlan, runs: Int = 1, isLegacy: Bool = false,
@@ -24,10 +24,10 @@ import Testing
       $0.faults = plan
       configure(&$0)
     }) { fixture in
-      try await fixture.invent(editedPostsLoseLocations: !isLegacy)
+      try await fixture.addSamples(editedPostsLoseLocations: !isLegacy)
       let pipeline = try fixture.pipeline {
-        $0.replacing(
-          "  poll_seconds: 0.02", with: "  allowed_hosts: [127.0.0.2]\n  poll_seconds: 0.02")
+        $0.editing(
+          "  poll_seconds: 0.02", to: "  allowed_hosts: [127.0.0.2]\n  poll_seconds: 0.02")
       }
       for run in 1...runs {
         do {
@@ -44,7 +44,7 @@ import Testing
 
   @Test func aBadConnectionDoesNotChangeTheResult() async throws {
     let served = try await Self.runPipeline(
-      // If several faults apply to a call, the service serves the first one. So the required faults come first.
+      // If several faults apply to a call, the service serves the first one. In this order, each required fault occurs.
       Self.plan(
         "{name: cut before, at: download, call: 1, cut: before}",
         "{name: lost create, at: create, call: [1, 4], lose_response: true}",
@@ -62,19 +62,19 @@ import Testing
   @Test func failedAndExpiredJobsAreReplaced() async throws {
     let served = try await Self.runPipeline(
       Self.plan(
-        "{name: fail, fail: out of luck, call: 1}", "{name: expire, expire: true, call: 2}",
+        "{name: fail, fail: internal error, call: 1}", "{name: expire, expire: true, call: 2}",
         "{name: slow, slow: 100ms, every: 2}"), runs: 2)
     #expect(served == ["fail", "expire", "slow"])
   }
 
-  @Test func unexpectedLinesDamageNoRow() async throws {
+  @Test func repeatedAndBlankLinesDamageNoRow() async throws {
     let served = try await Self.runPipeline(
       Self.plan(
         "{name: twice, duplicate_lines: 3}", "{name: blank, blank_lines: 3}"))
     #expect(served == ["twice", "blank"])
   }
 
-  @Test func theProfileMayChangeDuringARun() async throws {
+  @Test func aRunSucceedsIfTheProfileOfTheServiceChanges() async throws {
     let served = try await Self.runPipeline(
       Self.plan("{name: switch, profile: gcs, every: 2}"), isLegacy: true)
     #expect(served == ["switch"])
@@ -95,9 +95,13 @@ extension PipelineFixture {
   }
 
   /// The names of the faults that the service has served.
-  func faultsServed() async throws -> Set<String> {
+  func faultsServed() async throws -> Set<String> { Set(try await faultCounts().keys) }
+
+  /// How often the service has served each fault, by the fault's name.
+  func faultCounts() async throws -> [String: Int] {
     let url = try #require(URL(string: service + "/admin/faults"))
     let (data, _) = try await URLSession.shared.data(from: url)
-    return try Set(JSONDecoder().decode(Record.self, from: data).served.map(\.fault))
+    return try JSONDecoder().decode(Record.self, from: data).served
+      .reduce(into: [:]) { $0[$1.fault, default: 0] += 1 }
   }
 }

@@ -10,8 +10,8 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// A pipeline over several runs. The test sets the API's responses. The fixture checks the conditions that must be true
-/// after every run, for any responses.
+/// A pipeline over several runs. The test sets the API's answers about the IDs. The fixture checks the conditions that
+/// must be true after every run, for any answers.
 ///
 /// The schema `shop` is the warehouse. The schema `before` has a copy of the warehouse in which no row is hidden.
 /// `change` makes an operator's change in both schemas. So a row that no ID hides must be equal to the row in the copy.
@@ -25,18 +25,19 @@ final class NightlyFixture: Sendable {
   struct State: Sendable {
     var definition: String
     var answers: [ID: String] = [:]
-    /// By type: a body that replaces the responses.
+    /// By type: the body of a result that replaces the lines of `answers`.
     var bodies: [String: String] = [:]
-    /// The IDs that are protected. Of the responses that set or end a protection, the newest counts.
+    /// The IDs that are protected. Of the answers that set or end a protection, the newest counts.
     var hiding: Set<ID> = []
-    /// Posts that the operator made public while they were hidden.
-    var opened: Set<Int64> = []
+    /// Posts that the operator made visible while they were hidden.
+    var madeVisible: Set<Int64> = []
   }
 
   let url: String
   private let api: String
   private let directory: String
-  private let stageWise: Bool
+  /// Whether a run calls its stages one after the other. Otherwise it is one call of `PipelineRuntime.run`.
+  private let runsStagesSeparately: Bool
   private let state: Box
 
   private final class Box: Sendable {
@@ -44,23 +45,24 @@ final class NightlyFixture: Sendable {
     init(_ state: State) { self.state = Mutex(state) }
   }
 
-  private init(url: String, api: String, directory: String, stageWise: Bool, state: Box) {
+  private init(url: String, api: String, directory: String, runsStagesSeparately: Bool, state: Box)
+  {
     (self.url, self.api, self.directory) = (url, api, directory)
-    (self.stageWise, self.state) = (stageWise, state)
+    (self.runsStagesSeparately, self.state) = (runsStagesSeparately, state)
   }
 
-  /// Runs `body` with a shop.
+  /// Runs `body` with the tables and the pipeline of a shop.
   static func with(
     _ shop: Shop, _ rows: String, _ body: @escaping @Sendable (NightlyFixture) async throws -> Void
   ) async throws {
     try await with(
       definition: shop.definition, tables: "\(Shop.tables)\n\(shop.more);\n\(rows)",
-      stageWise: shop.way != .run, body)
+      runsStagesSeparately: shop.order != .run, body)
   }
 
   /// Runs `body` with any tables. The statements that create them run in the schemas `shop` and `before`.
   static func with(
-    definition: String, tables: String, stageWise: Bool = false,
+    definition: String, tables: String, runsStagesSeparately: Bool = false,
     _ body: @escaping @Sendable (NightlyFixture) async throws -> Void
   ) async throws {
     try await withTestDatabase(.ledger) { database in
@@ -73,7 +75,8 @@ final class NightlyFixture: Sendable {
           .appending(path: "nights-\(database.name)").path
         defer { try? FileManager.default.removeItem(atPath: directory) }
         let nights = NightlyFixture(
-          url: database.url, api: api, directory: directory, stageWise: stageWise, state: box)
+          url: database.url, api: api, directory: directory,
+          runsStagesSeparately: runsStagesSeparately, state: box)
         try await nights.execute("CREATE SCHEMA shop; CREATE SCHEMA before")
         try await nights.change(SQL(trusted: tables))
         try await body(nights)
@@ -83,7 +86,9 @@ final class NightlyFixture: Sendable {
 
   /// A copy of this fixture for another server. The database was moved to that server.
   func moved(to url: String) -> NightlyFixture {
-    NightlyFixture(url: url, api: api, directory: directory, stageWise: stageWise, state: state)
+    NightlyFixture(
+      url: url, api: api, directory: directory, runsStagesSeparately: runsStagesSeparately,
+      state: state)
   }
 
   private static func answer(_ state: inout State, _ type: String, _ ids: [Int64]) -> String {
@@ -112,21 +117,22 @@ final class NightlyFixture: Sendable {
 
   // MARK: The operator
 
-  struct Misplaced: Error {
+  /// The text that an edit replaces does not occur exactly once, or the dataset does not exist.
+  struct EditError: Error {
     let text: String
-    let places: Int
+    let occurrences: Int
   }
 
   /// Edits the definition between two runs.
-  /// - Parameter dataset: searches for the text only in this dataset.
-  /// - Throws: `Misplaced` unless the text occurs exactly once.
+  /// - Parameter dataset: the dataset in which the text is searched. Nil means the whole definition.
+  /// - Throws: `EditError` unless the dataset exists and the text occurs exactly once.
   func edit(_ old: String, to new: String, of dataset: String? = nil) throws {
     try state.state.withLock { state in
       let whole = state.definition
       var part = whole.startIndex..<whole.endIndex
       if let dataset {
         guard let first = whole.range(of: "\n  \(dataset):\n") else {
-          throw Misplaced(text: dataset, places: 0)
+          throw EditError(text: dataset, occurrences: 0)
         }
         let next = whole.range(
           of: "\n  [a-z_]+:\n", options: .regularExpression,
@@ -134,15 +140,15 @@ final class NightlyFixture: Sendable {
         part = first.lowerBound..<(next?.lowerBound ?? whole.endIndex)
       }
       let pieces = whole[part].components(separatedBy: old)
-      guard pieces.count == 2 else { throw Misplaced(text: old, places: pieces.count - 1) }
+      guard pieces.count == 2 else { throw EditError(text: old, occurrences: pieces.count - 1) }
       state.definition.replaceSubrange(part, with: pieces.joined(separator: new))
     }
   }
 
   var definition: String { state.state.withLock { $0.definition } }
 
-  /// Runs statements in one schema only.
-  /// - Parameter schema: the schema for names without a schema.
+  /// Runs statements once, in the database of the warehouse.
+  /// - Parameter schema: the schema for names without a schema. Nil: the default search path.
   func execute(_ sql: SQL, in schema: String? = nil) async throws {
     try await Connection.withConnection(ConnectionString(url)) { connection in
       if let schema {
@@ -158,33 +164,34 @@ final class NightlyFixture: Sendable {
   }
 
   /// Makes an operator's change in the warehouse and in its copy. The names in the statements have no schema.
-  /// - Parameter opened: hidden posts that this change makes public.
-  func change(_ sql: SQL, opens opened: Set<Int64> = []) async throws {
+  /// - Parameter madeVisible: hidden posts that this change makes visible.
+  func change(_ sql: SQL, makesVisible madeVisible: Set<Int64> = []) async throws {
     try await execute(sql, in: "shop")
-    try await declare(sql)
-    state.state.withLock { $0.opened.formUnion(opened) }
+    try await changeCopy(sql)
+    state.state.withLock { $0.madeVisible.formUnion(madeVisible) }
     try await waitForOtherDatabases()
   }
 
-  /// Waits for the transactions of other tests. While a transaction is open that started before a change, the change
-  /// does not count as older than the export.
+  /// Waits until the transactions of other tests have ended. While a transaction that started before a change is open,
+  /// Lethe does not count the change as older than an export.
   func waitForOtherDatabases() async throws {
     try await Connection.withConnection(ConnectionString(url)) {
       try await $0.waitForOtherDatabases()
     }
   }
 
-  /// Makes a change only in the copy. Lethe must have made the same change in the warehouse.
-  func declare(_ sql: SQL) async throws {
+  /// Makes a change only in the copy. The test uses it for changes that Lethe makes in the warehouse, so that the two
+  /// are equal after the run.
+  func changeCopy(_ sql: SQL) async throws {
     try await execute(sql, in: "before")
   }
 
   // MARK: A run
 
   /// - Parameters:
-  ///   - posts: the reasons in the responses of type tweets, by ID. An ID that is not named is clean.
+  ///   - posts: the reasons in the answers of type tweets, by ID. An ID that is not in the dictionary is clean.
   ///   - users: the same for type users.
-  ///   - between: runs when all results are collected and none is applied.
+  ///   - between: is called when all results are collected and none is applied.
   ///   - stillHidden: posts that no ID hides any more, but that Lethe cannot restore yet.
   /// - Returns: the report of the run.
   @discardableResult
@@ -199,7 +206,7 @@ final class NightlyFixture: Sendable {
       + users.map { (ID(type: "users", id: $0), $1) }
     answer(Dictionary(uniqueKeysWithValues: both))
     let report: RunReport
-    if stageWise || between != nil {
+    if runsStagesSeparately || between != nil {
       report = try await withRuntime { runtime in
         try await self.collect(runtime)
         try await between?()
@@ -214,12 +221,12 @@ final class NightlyFixture: Sendable {
     return report
   }
 
-  /// Sets the API's responses from now on.
+  /// Sets the API's answers from now on.
   func answer(_ answers: [ID: String]) {
     state.state.withLock { $0.answers = answers }
   }
 
-  /// Sets the body for all jobs of a type. Nil means the normal responses.
+  /// Sets the body of all results of a type. Nil means that the results have the lines of the answers.
   func answer(_ type: String, body: String?) {
     state.state.withLock { $0.bodies[type] = body }
   }
@@ -256,15 +263,24 @@ final class NightlyFixture: Sendable {
   }
 
   /// Runs the program. The argument PIPELINE is replaced by a file with the definition.
-  func lethe(_ arguments: String...) async throws -> Program.Ending {
+  func lethe(_ arguments: String...) async throws -> Program.Result {
     try await lethe(arguments)
   }
 
-  func lethe(_ arguments: [String]) async throws -> Program.Ending {
+  func lethe(_ arguments: [String]) async throws -> Program.Result {
+    try await lethe(arguments, of: "shop", definition)
+  }
+
+  /// Runs the program for a pipeline with its own definition and its own folder of chunk files.
+  func lethe(
+    _ arguments: [String], of pipeline: String, _ definition: String
+  ) async throws -> Program.Result {
     try FileManager.default.createDirectory(
       atPath: directory, withIntermediateDirectories: true)
-    let file = directory + "/shop.yaml"
+    let file = directory + "/\(pipeline).yaml"
     try definition.write(toFile: file, atomically: true, encoding: .utf8)
+    var environment = environment
+    if pipeline != "shop" { environment["LETHE_WORK_DIR"] = directory + "/work-\(pipeline)" }
     return try await Program.run(
       "lethe", arguments.map { $0 == "PIPELINE" ? file : $0 }, environment: environment)
   }
@@ -297,7 +313,7 @@ final class NightlyFixture: Sendable {
       hiding.contains(ID(type: "tweets", id: post.id))
         || hiding.contains(ID(type: "users", id: post.author)) || stillHidden.contains(post.id)
     }
-    // If the operator made a hidden row public, the response `protected` hides the row again.
+    // If the operator made a hidden row visible, the answer `protected` hides the row again.
     func isHiddenAgain(_ post: ShopRow) -> Bool {
       answers[ID(type: "tweets", id: post.id)] == "protected"
         || answers[ID(type: "users", id: post.author)] == "protected"
@@ -305,13 +321,13 @@ final class NightlyFixture: Sendable {
     let posts = "post_id, author_id"
     let now = try await shopRows("shop.posts", posts)
     let hiddenAgain = now.filter { isHiddenAgain($0) }.map(\.id)
-    let opened = state.state.withLock { state in
-      state.opened.subtract(hiddenAgain)
-      return state.opened
+    let madeVisible = state.state.withLock { state in
+      state.madeVisible.subtract(hiddenAgain)
+      return state.madeVisible
     }
     var differences = ShopRow.differences(
       "post", now, try await shopRows("before.posts", posts),
-      hidden: Set(now.filter { isHidden($0) && !opened.contains($0.id) }.map(\.id)))
+      hidden: Set(now.filter { isHidden($0) && !madeVisible.contains($0.id) }.map(\.id)))
     let users = try await shopRows("shop.users", "user_id, user_id")
     differences += ShopRow.differences(
       "user", users, try await shopRows("before.users", "user_id, user_id"),

@@ -47,6 +47,11 @@ struct PipelineFixture: Sendable {
     }
   }
 
+  /// The same fixture with another database for the warehouse and the ledger.
+  func with(_ database: TestDatabase) -> PipelineFixture {
+    PipelineFixture(database: database, service: service, gate: gate, directory: directory)
+  }
+
   // MARK: The pipeline
 
   var workDirectory: String { directory + "/work" }
@@ -124,7 +129,9 @@ struct PipelineFixture: Sendable {
                 actions: {deleted: delete, suspended: delete, deactivated: delete}
     """
 
-  /// - Parameter change: changes the text of the definition.
+  /// - Parameters:
+  ///   - api: the API's URL. Nil means the fixture's service.
+  ///   - change: changes the text of the definition.
   func pipeline(
     api: String? = nil, _ change: (String) -> String = { $0 }
   ) throws -> Pipeline {
@@ -135,17 +142,17 @@ struct PipelineFixture: Sendable {
 
   static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
-  /// Runs the pipeline in this process, with short delays between retries.
+  /// Runs `body` with a runtime of the pipeline in this process, with short delays between retries.
   func withRuntime<R: Sendable>(
     _ pipeline: Pipeline, _ body: @escaping @Sendable (PipelineRuntime) async throws -> R
   ) async throws -> R {
     try await PipelineRuntime.with(
-      pipeline, workDirectory: workDirectory,
+      pipeline, as: .first, workDirectory: workDirectory,
       retry: .init(attemptsMax: 8, delaySecondsFirst: 0.01, delaySecondsMax: 0.05),
       logger: Self.logger, body)
   }
 
-  /// Runs `body` while a process of another machine works on the pipeline.
+  /// Runs `body` while, according to the ledger, a process on another machine works on the pipeline.
   func withOtherWorker<R: Sendable>(_ body: () async throws -> R) async throws -> R {
     let worker = WorkerLedger(lease: Lease(), seconds: 3600)
     try await database.withConnection { connection in
@@ -154,8 +161,8 @@ struct PipelineFixture: Sendable {
         ProcessIdentity(
           host: "elsewhere", processID: 812, bootID: "other", pidNamespace: "other", start: 1),
         on: connection)
-      let claim = try await worker.claim("pipeline night", on: connection) { _ in false }
-      #expect(claim == .mine)
+      let claim = try await worker.enter("night", as: .alone, on: connection) { _ in false }
+      #expect(claim == .started(former: []))
     }
     let result = try await body()
     try await database.withConnection { try await worker.end(on: $0) }

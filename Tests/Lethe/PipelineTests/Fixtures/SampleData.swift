@@ -7,12 +7,13 @@ extension PipelineFixture {
   /// Fills warehouse and platform, and keeps a copy of the warehouse in the schema `before`.
   ///
   /// - Parameters:
-  ///   - posts: the number of posts. Their authors are among `users` accounts, and some authors are not stored.
+  ///   - posts: the number of posts. The platform has all of their authors, and the warehouse has some of them.
+  ///   - users: the number of accounts on the platform.
   ///   - editedPostsLoseLocations: whether some posts were edited and also lost their location. The two profiles
-  ///     respond differently for such a post. The native profile reports the edit. The legacy profile cannot
+  ///     report such a post differently. The native profile reports the edit. The legacy profile cannot
   ///     report edits, and reports the lost location. A run with the legacy profile uses data without such posts.
   ///     The data still has many edited posts and many posts without their location.
-  func invent(
+  func addSamples(
     posts: Int = 2000, users: Int = 60, editedPostsLoseLocations: Bool = true
   ) async throws {
     try await execute(
@@ -36,7 +37,7 @@ extension PipelineFixture {
                OR p % 19 <> 0) THEN now() END
       FROM generate_series(1, \(literal: posts)) AS p;
 
-      -- Every tenth post has an ID that the platform does not have, so the post is clean.
+      -- In the warehouse, every tenth post has an ID that the platform does not have. So the post is clean.
       INSERT INTO warehouse.posts
         (post_id, author_id, text, latitude, longitude, place_id, created_at)
       SELECT post_id + CASE WHEN post_id % 10000 = 0 THEN 1 ELSE 0 END, author_id,
@@ -55,6 +56,7 @@ extension PipelineFixture {
     try await execute("VACUUM ANALYZE")
   }
 
+  /// Replaces the copy of the warehouse in the schema `before`.
   func keepCopy() async throws {
     try await execute(
       """
@@ -74,12 +76,12 @@ extension PipelineFixture {
 
   /// The number of damaged rows in all tables. These are rows of clean IDs that changed, and rows of any ID that
   /// lost more than the platform requires. Unfinished work does not count as damage.
-  func rowsHarmed() async throws -> Int {
-    try await value(SQL(trusted: Self.harm), as: Int.self)
+  func damagedRows() async throws -> Int {
+    try await value(SQL(trusted: Self.damage), as: Int.self)
   }
 
   private static let differences =
-    wanted + """
+    requiredTables + """
       SELECT (SELECT count(*) FROM ((TABLE posts EXCEPT ALL TABLE warehouse.posts)
                 UNION ALL (TABLE warehouse.posts EXCEPT ALL TABLE posts)) AS d)
            + (SELECT count(*) FROM ((TABLE users EXCEPT ALL TABLE warehouse.users)
@@ -91,8 +93,8 @@ extension PipelineFixture {
       """
 
   /// Counts the rows that are missing, and the rows with a value that is neither the former nor the required one.
-  private static let harm =
-    wanted + """
+  private static let damage =
+    requiredTables + """
       SELECT (SELECT count(*) FROM posts AS p JOIN before.posts AS b USING (post_id)
               LEFT JOIN warehouse.posts AS w USING (post_id)
               WHERE w.post_id IS NULL OR w.text IS DISTINCT FROM b.text OR w.raw::text IS DISTINCT FROM b.raw::text
@@ -109,7 +111,7 @@ extension PipelineFixture {
       """
 
   /// The tables with their required content.
-  private static let wanted = """
+  private static let requiredTables = """
     WITH gone_user AS (
       SELECT account_id FROM platform.accounts JOIN before.users ON user_id = account_id
       WHERE state IN ('deleted', 'suspended', 'deactivated')
@@ -151,8 +153,8 @@ extension PipelineFixture {
 
     """
 
-  /// The events that the ledger has as traces, decoded byte by byte: (chunk_id, batch, type, reason,
-  /// action, id, created_at, redacted_at). Only edits have times.
+  /// A subquery that decodes the ledger's traces into events. Its columns are chunk_id, batch, type, reason, action,
+  /// id, created_at and redacted_at. Only edits have times.
   static let tracedEvents = """
     (SELECT t.chunk_id, t.batch, t.type, t.reason, t.action, t.created_at[n + 1] AS created_at,
             t.redacted_at[n + 1] AS redacted_at,
@@ -163,7 +165,7 @@ extension PipelineFixture {
     """
 
   /// The violations of the ledger's rules. The rules must be true after any number of interruptions: each chunk's
-  /// events are recorded once, nothing is left over, and the totals are correct.
+  /// events are recorded once, no event and no job is left over, and the totals are correct.
   func ledgerFaults() async throws -> [String] {
     try await database.withConnection { connection in
       try await connection.query(

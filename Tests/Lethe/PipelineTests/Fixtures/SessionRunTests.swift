@@ -41,11 +41,11 @@ import Testing
         """)
       try await nights.run(
         [1: "protected", 2: "geo_scrubbed", 3: "protected"], [2: "protected"], checks: false)
-      try await nights.declare(
+      try await nights.changeCopy(
         "UPDATE posts SET latitude = NULL, raw = raw - 'geo' WHERE post_id = 2")
       try await nights.expectRows()
       try await nights.run([4: "deleted", 3: "protected"], checks: false)
-      try await nights.declare("DELETE FROM posts WHERE post_id = 4")
+      try await nights.changeCopy("DELETE FROM posts WHERE post_id = 4")
       try await nights.expectRows()
       #expect(try await nights.rows("SELECT FROM shop.liked").count == 11)
       try await nights.run()

@@ -1,26 +1,29 @@
-/// A small warehouse and its definition, for runs that hide and restore rows. Posts are reached by their own ID and by
-/// their author's ID. Reposts are reached by the original post's ID.
+/// A small warehouse and its definition, for runs that hide and restore rows. An answer about a post changes the post's
+/// row. An answer about a user changes the user's row and the rows of the user's posts. The definition does not use the
+/// table `reposts`.
 struct Shop: Sendable {
   /// The order in which a run applies its datasets.
-  enum Way: String, CaseIterable, Sendable {
+  enum Order: String, CaseIterable, Sendable {
     /// The order of `lethe run`.
     case run
-    /// The stages run one after the other. This dataset is applied first.
+    /// The stages run one after the other. Apply begins with the dataset that the case names.
     case postsFirst, usersFirst
   }
 
-  var way = Way.run
+  var order = Order.run
   var set = "{visibility: protected}"
   var restore = "{visibility: public}"
-  /// The values that the user's ID sets on the posts. If it is nil, they are the same as `set`.
+  /// The values that the protection of a user sets on the user's posts. Nil means the values of `set`.
   var reachedSet: String?
-  /// Keys and values that are added to `limits`.
+  /// Keys and values that are added to `limits` in the definition.
   var limits = ""
-  /// More keys of the posts' dataset and of the users' dataset.
+  /// More keys of the posts' dataset.
   var postKeys: [String] = []
+  /// More keys of the users' dataset.
   var userKeys: [String] = []
-  /// Actions by reason, which replace the usual actions.
+  /// Actions on posts by reason, which replace the usual actions.
   var postActions: [String: String] = [:]
+  /// Actions on users by reason, which replace the usual actions.
   var userActions: [String: String] = [:]
   /// Actions on a user's posts by reason, which replace the usual actions.
   var reachedActions: [String: String] = [:]
@@ -51,7 +54,7 @@ struct Shop: Sendable {
     """
 
   var definition: String {
-    let datasets = way == .usersFirst ? [users, posts] : [posts, users]
+    let datasets = order == .usersFirst ? [users, posts] : [posts, users]
     return """
       name: shop
       warehouse: ${DATABASE_URL}

@@ -5,12 +5,12 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Runs with each vocabulary that X documents. After a run, the warehouse is correct, and no word is quarantined.
+/// Runs with each vocabulary that X documents. After a run, the warehouse is correct, and no line is quarantined.
 @Suite(.endedIfItHangs) struct VocabularyRunTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let profile: WireProfile
     let vocabulary: ResultVocabulary
-    /// The words in the results, for posts and users together.
+    /// The pairs of action and reason in the results, for posts and users together.
     let words: Set<String>
 
     var testDescription: String { "\(profile.rawValue), \(vocabulary.rawValue)" }
@@ -34,20 +34,20 @@ import Testing
       profile: .gcs, vocabulary: .guide,
       words: common.union(["rehydrate/tweet_edited", "scrub_geo/geo_scrubbed"])),
   ])
-  func everyWordIsAccepted(_ fixture: Case) async throws {
-    let hasEdits = fixture.words.contains("rehydrate/tweet_edited")
-    let words = fixture.words
+  func everyWordIsAccepted(_ testCase: Case) async throws {
+    let hasEdits = testCase.words.contains("rehydrate/tweet_edited")
+    let words = testCase.words
     try await PipelineFixture.with({
-      $0.profile = fixture.profile
-      $0.vocabulary = fixture.vocabulary
+      $0.profile = testCase.profile
+      $0.vocabulary = testCase.vocabulary
     }) { fixture in
-      try await fixture.invent(posts: 600, editedPostsLoseLocations: false)
+      try await fixture.addSamples(posts: 600, editedPostsLoseLocations: false)
       // Lethe must delete bounced posts in the same way as deleted posts.
       try await fixture.execute(
         "UPDATE platform.posts SET bounced_at = now() WHERE post_id % 23000 = 0")
       let pipeline = try fixture.pipeline {
-        $0.replacing(
-          "  poll_seconds: 0.02", with: "  allowed_hosts: [127.0.0.2]\n  poll_seconds: 0.02")
+        $0.editing(
+          "  poll_seconds: 0.02", to: "  allowed_hosts: [127.0.0.2]\n  poll_seconds: 0.02")
       }
       let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(reports.map(\.status) == [.done])
@@ -56,7 +56,7 @@ import Testing
       #expect(try await fixture.ledgerFaults() == [])
       let queued = try await fixture.value("SELECT count(*) FROM lethe.rehydration", as: Int.self)
       #expect(hasEdits == (queued > 0))
-      // The comparison reads only `deleted_at`.
+      // `rowsThatDiffer` reads `deleted_at` and not `bounced_at`.
       try await fixture.execute(
         "UPDATE platform.posts SET deleted_at = bounced_at WHERE bounced_at IS NOT NULL")
       #expect(try await fixture.rowsThatDiffer() == 0)

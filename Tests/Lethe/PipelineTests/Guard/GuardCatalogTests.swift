@@ -6,56 +6,57 @@ import Testing
 import Vocabulary
 import Warehouse
 
-/// The faults of guards that `lethe guard list` finds in the catalog.
+/// The faults of guards that `lethe guard list` finds in the system catalogs of PostgreSQL.
 @Suite struct GuardCatalogTests {
   struct Change: Sendable, CustomTestStringConvertible {
     let sql: SQL
     let state: InstalledGuard.State
-    let says: String
+    let messagePart: String
 
     var testDescription: String { sql.description }
   }
 
   private static let changes = [
-    Change(sql: "ALTER TABLE posts ADD COLUMN x int", state: .active, says: ""),
+    Change(sql: "ALTER TABLE posts ADD COLUMN x int", state: .active, messagePart: ""),
     Change(
-      sql: "CREATE TABLE posts_3 PARTITION OF posts FOR VALUES IN (3)", state: .active, says: ""),
+      sql: "CREATE TABLE posts_3 PARTITION OF posts FOR VALUES IN (3)", state: .active,
+      messagePart: ""),
     Change(
       sql:
         """
         CREATE TABLE apart (LIKE posts); ALTER TABLE posts ATTACH PARTITION apart FOR VALUES IN (3)
         """,
-      state: .active, says: ""),
+      state: .active, messagePart: ""),
     Change(
-      sql: "ALTER TABLE posts ENABLE ALWAYS TRIGGER lethe_guard", state: .active, says: ""),
+      sql: "ALTER TABLE posts ENABLE ALWAYS TRIGGER lethe_guard", state: .active, messagePart: ""),
     Change(
       sql: "ALTER TABLE ONLY posts DISABLE TRIGGER lethe_guard", state: .disabled,
-      says: "the trigger is disabled"),
+      messagePart: "the trigger is disabled"),
     Change(
       sql: "ALTER TABLE posts_2 DISABLE TRIGGER lethe_guard", state: .incomplete,
-      says: "partition shop.posts_2: the trigger is disabled"),
+      messagePart: "partition shop.posts_2: the trigger is disabled"),
     Change(
       sql: "ALTER TABLE posts_1 ENABLE REPLICA TRIGGER lethe_guard", state: .incomplete,
-      says: "partition shop.posts_1: the trigger fires for replicated rows only"),
+      messagePart: "partition shop.posts_1: the trigger fires for replicated rows only"),
     Change(
       sql: "ALTER TABLE posts RENAME post_id TO id", state: .outdated,
-      says: "the column post_id (bigint) was changed to id (bigint)"),
+      messagePart: "the column post_id (bigint) was changed to id (bigint)"),
     Change(
       sql: """
         DO $$BEGIN EXECUTE (SELECT replace(pg_get_functiondef(oid), 'IF NOT FOUND', 'IF true')
                             FROM pg_proc WHERE proname LIKE 'guard\\_%'); END$$
-        """, state: .broken, says: "its function was changed after the installation"),
+        """, state: .broken, messagePart: "the guard's function was changed after the installation"),
     Change(
       sql: """
         DO $$BEGIN EXECUTE format('ALTER FUNCTION lethe.%I() SECURITY INVOKER',
                             (SELECT proname FROM pg_proc WHERE proname LIKE 'guard\\_%')); END$$
-        """, state: .broken, says: "its function was changed after the installation"),
+        """, state: .broken, messagePart: "the guard's function was changed after the installation"),
     Change(
       sql: """
         CREATE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
         CREATE TRIGGER a_note BEFORE INSERT OR UPDATE ON posts FOR EACH ROW EXECUTE FUNCTION noting()
         """, state: .unsure,
-      says:
+      messagePart:
         "the trigger a_note of shop.posts (shop.noting) fires before the guard, and may send rows elsewhere"
     ),
     Change(
@@ -63,7 +64,7 @@ import Warehouse
         CREATE FUNCTION noting() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
         CREATE TRIGGER z_note BEFORE INSERT ON posts_2 FOR EACH ROW EXECUTE FUNCTION noting()
         """, state: .unsure,
-      says:
+      messagePart:
         "the trigger z_note of shop.posts_2 (shop.noting) fires after the guard, and may change the ID"
     ),
     Change(
@@ -72,15 +73,15 @@ import Warehouse
         CREATE TRIGGER a_note BEFORE UPDATE ON posts FOR EACH ROW EXECUTE FUNCTION noting();
         CREATE TRIGGER b_note AFTER INSERT ON posts FOR EACH ROW EXECUTE FUNCTION noting();
         CREATE TRIGGER c_note BEFORE INSERT ON posts FOR EACH STATEMENT EXECUTE FUNCTION noting()
-        """, state: .active, says: ""),
+        """, state: .active, messagePart: ""),
     Change(
       sql: "CREATE RULE away AS ON INSERT TO posts WHERE post_id = 0 DO INSTEAD NOTHING",
-      state: .unsure, says: "the rule away of shop.posts"),
+      state: .unsure, messagePart: "the rule away of shop.posts"),
     Change(
       sql: """
         DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET session_replication_role = replica',
                                   current_database()); END$$
-        """, state: .unsure, says: "session_replication_role is replica for the database"),
+        """, state: .unsure, messagePart: "session_replication_role is replica for the database"),
   ]
 
   @Test(arguments: changes)
@@ -97,9 +98,10 @@ import Warehouse
       let all = try await shop.guards.all()
       #expect(all.map(\.state) == [change.state])
       let messages = all.flatMap(\.faults).map(\.message)
-      #expect(messages.count == (change.says.isEmpty ? 0 : 1), "\(messages)")
+      #expect(messages.count == (change.messagePart.isEmpty ? 0 : 1), "\(messages)")
       #expect(
-        change.says.isEmpty || messages.allSatisfy { $0.contains(change.says) }, "\(messages)")
+        change.messagePart.isEmpty || messages.allSatisfy { $0.contains(change.messagePart) },
+        "\(messages)")
     }
   }
 
@@ -112,7 +114,7 @@ import Warehouse
       #expect(all.first?.faults.map(\.message) == ["the inheriting table shop.more has no guard"])
       let proof = try await shop.prove()
       #expect(
-        proof.cameThrough.allSatisfy { $0.contains("shop.more") } && !proof.cameThrough.isEmpty)
+        proof.leaks.allSatisfy { $0.contains("shop.more") } && !proof.leaks.isEmpty)
       _ = try await shop.guards.install(
         IngestGuard(
           table: TableName(schema: "shop", name: "more"), id: "post_id", type: .tweets,
@@ -121,7 +123,7 @@ import Warehouse
     }
   }
 
-  @Test func anOwnerWhoCanNoLongerReadTombstonesIsReported() async throws {
+  @Test func aFunctionOwnerWhoCannotReadTombstonesIsReported() async throws {
     try await GuardedShop.with("CREATE TABLE posts (post_id bigint)") { shop in
       try await shop.install()
       let role = Identifier("keeper_\(shop.database.name)").quoted

@@ -7,13 +7,14 @@ import Testing
 import Vocabulary
 import Warehouse
 
-/// The proof of a guard tries every way into a table, and finds the guard's faults.
+/// The proof of a guard tests the guard with rows. It tries every statement that can add a row to the table, and finds
+/// the guard's faults.
 @Suite struct GuardProofTests {
   struct Shape: Sendable, CustomTestStringConvertible {
     let name: String
     let tables: String
-    /// The number of rows that the proof tries. The proof tries each way into each leaf partition and into each table
-    /// above that partition.
+    /// The number of rows that the proof tries to add. For each leaf partition, it uses each kind of statement on the
+    /// partition and on each parent table of the partition.
     let tries: Int
     /// A row with the ID $. The table accepts the row unless the ID has a tombstone. Nil if this test inserts no row.
     let row: String?
@@ -124,19 +125,19 @@ import Warehouse
   ]
 
   @Test(arguments: shapes, [IngestGuard.OnReturn.skip, .raise])
-  func everyWayIntoEveryPartIsTriedAndNothingIsLeftBehind(
+  func everyWayIntoEveryPartitionIsTriedAndNothingIsLeftBehind(
     shape: Shape, onReturn: IngestGuard.OnReturn
   ) async throws {
     let needsICU = shape.tables.contains("provider = icu")
-    guard try await ServerFeature.icu.isThere(ifNeeded: needsICU) else { return }
+    guard try await ServerFeature.icu.isAvailable(ifNeeded: needsICU) else { return }
     try await GuardedShop.with(SQL(trusted: shape.tables)) { shop in
       let rows = try await shop.value("SELECT count(*) FROM posts", as: Int.self)
       let proof = try await shop.install(onReturn)
       #expect(proof.isProven, "\(proof)")
       #expect(proof.keptOut == shape.tries)
-      let before = try await shop.remains()
+      let before = try await shop.snapshot()
       #expect(try await shop.prove() == proof)
-      #expect(try await shop.remains() == before)
+      #expect(try await shop.snapshot() == before)
       #expect(try await shop.guards.all().map(\.state) == [.active])
       // The test now inserts rows itself. The first one has the ID of an existing tombstone.
       guard let row = shape.row else { return }
@@ -157,14 +158,15 @@ import Warehouse
     }
   }
 
-  // MARK: Rows that pass the guard
+  // MARK: Rows that the guard does not stop
 
   struct Leak: Sendable, CustomTestStringConvertible {
     let name: String
     let tables: String
-    /// The cause in the report.
-    let blames: String
-    let place: String
+    /// The trigger or rule that the error names as the cause.
+    let cause: String
+    /// The table that got the row.
+    let table: String
 
     var testDescription: String { name }
   }
@@ -184,18 +186,18 @@ import Warehouse
       name: "a trigger that sends rows elsewhere",
       tables: plain + "CREATE TABLE posts_2026 (LIKE posts);"
         + other("a_route", "INSERT INTO posts_2026 SELECT NEW.*; RETURN NULL;"),
-      blames: "the trigger a_route of shop.posts", place: "shop.posts_2026"),
+      cause: "the trigger a_route of shop.posts", table: "shop.posts_2026"),
     Leak(
       name: "a trigger that changes the ID",
       tables: plain + other("a_negate", "NEW.post_id := -NEW.post_id; RETURN NEW;"),
-      blames: "the trigger a_negate of shop.posts", place: "shop.posts"),
+      cause: "the trigger a_negate of shop.posts", table: "shop.posts"),
     Leak(
       name: "a rule",
       tables: plain
         + """
         CREATE TABLE posts_2026 (LIKE posts);
         CREATE RULE elsewhere AS ON INSERT TO posts DO INSTEAD INSERT INTO posts_2026 VALUES (NEW.*)
-        """, blames: "the rule elsewhere of shop.posts", place: "shop.posts_2026"),
+        """, cause: "the rule elsewhere of shop.posts", table: "shop.posts_2026"),
     Leak(
       name: "a trigger on one partition",
       tables: """
@@ -205,7 +207,7 @@ import Warehouse
         CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
           NEW.post_id := NEW.post_id + 1; RETURN NEW; END$$;
         CREATE TRIGGER a_bump BEFORE INSERT ON posts_2 FOR EACH ROW EXECUTE FUNCTION other()
-        """, blames: "the trigger a_bump of shop.posts_2", place: "shop.posts_2"),
+        """, cause: "the trigger a_bump of shop.posts_2", table: "shop.posts_2"),
   ]
 
   @Test(arguments: leaks, [true, false])
@@ -224,15 +226,15 @@ import Warehouse
     try await GuardedShop.with(SQL(trusted: before)) { shop in
       if !isFirst { try await shop.install(.raise) }
       try await shop.connection.runScript(SQL(trusted: after))
-      let remains = try await shop.remains()
+      let snapshot = try await shop.snapshot()
       let error = await #expect(throws: GuardError.self) { try await shop.install() }
       let text = "\(try #require(error))"
       #expect(text.contains("does not keep rows out"))
-      #expect(text.contains(leak.blames), "\(text)")
-      #expect(text.contains(leak.place), "\(text)")
+      #expect(text.contains(leak.cause), "\(text)")
+      #expect(text.contains(leak.table), "\(text)")
       #expect(
         text.contains(isFirst ? "the guard was removed" : "the former guard was restored"))
-      #expect(try await shop.remains() == remains)
+      #expect(try await shop.snapshot() == snapshot)
     }
   }
 
@@ -252,18 +254,18 @@ import Warehouse
       try await shop.connection.runScript("ALTER TABLE \(trusted: partition) \(trusted: change)")
       let proof = try await shop.prove()
       #expect(proof.keptOut == 8)
-      #expect(proof.cameThrough.count == 8)
-      #expect(proof.cameThrough.allSatisfy { $0.contains("into shop.\(partition)") }, "\(proof)")
+      #expect(proof.leaks.count == 8)
+      #expect(proof.leaks.allSatisfy { $0.contains("into shop.\(partition)") }, "\(proof)")
     }
   }
 
-  @Test func aLockedTableIsNotProvenAndTheProofWaitsForTheLockOnce() async throws {
+  @Test func theProofOfALockedTableWaitsForTheLockOnce() async throws {
     try await GuardedShop.with("CREATE TABLE posts (post_id bigint PRIMARY KEY)") { shop in
       try await shop.install()
       try await shop.database.withConnection { other in
         try await other.runScript("BEGIN; LOCK TABLE shop.posts IN ACCESS EXCLUSIVE MODE")
         let proof = try await shop.prove()
-        #expect(proof.isLocked && !proof.isProven && proof.cameThrough.isEmpty)
+        #expect(proof.isLocked && !proof.isProven && proof.leaks.isEmpty)
         #expect(proof.notTried.count == 1)
         try await other.runScript("COMMIT")
       }
@@ -297,20 +299,20 @@ import Warehouse
       """, 0, "into shop.posts by INSERT: the function"
     ),
   ])
-  func waysThatCannotBeTriedAreReported(
-    _ name: String, tables: String, keptOut: Int, says: String
+  func insertsThatTheProofCannotTryAreReported(
+    _ name: String, tables: String, keptOut: Int, messagePart: String
   ) async throws {
     try await GuardedShop.with(SQL(trusted: tables)) { shop in
       let proof = try await shop.install()
       #expect(proof.keptOut == keptOut, "\(proof)")
-      #expect(proof.isProven == says.isEmpty, "\(proof)")
+      #expect(proof.isProven == messagePart.isEmpty, "\(proof)")
       let text = proof.notTried.joined(separator: "\n")
-      #expect(text.contains(says) || says.isEmpty, "\(text)")
+      #expect(text.contains(messagePart) || messagePart.isEmpty, "\(text)")
       #expect(!text.contains("secret"))
     }
   }
 
-  @Test func aForeignPartitionIsRefused() async throws {
+  @Test func aTableWithAForeignPartitionIsNotGuarded() async throws {
     try await GuardedShop.with(
       """
       CREATE FOREIGN DATA WRAPPER none;
@@ -329,11 +331,11 @@ import Warehouse
     }
   }
 
-  // MARK: The process
+  // MARK: The commands
 
   @Test func guardListProvesEachGuardAndItsExitCodeShowsTheResult() async throws {
     try await GuardedShop.with("CREATE TABLE posts (post_id bigint PRIMARY KEY)") { shop in
-      @Sendable func lethe(_ arguments: String...) async throws -> Program.Ending {
+      @Sendable func lethe(_ arguments: String...) async throws -> Program.Result {
         try await Program.run(
           "lethe", ["guard"] + arguments + ["--output", "json"],
           environment: ["DATABASE_URL": shop.database.url])

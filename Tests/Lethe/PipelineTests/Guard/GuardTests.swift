@@ -9,6 +9,7 @@ import Testing
 import Vocabulary
 import Warehouse
 
+/// The ingest guard: a trigger that keeps rows with tombstoned IDs out of a table.
 @Suite struct GuardTests {
   private static func with(
     _ script: SQL = "", _ body: (TestDatabase, Connection) async throws -> Void
@@ -128,7 +129,7 @@ import Warehouse
     ("text", "'7', '07', 'seven', '99999999999999999999'", "99999999999999999999 seven"),
     ("varchar(30)", "'7', ' 7', '70', NULL", "70"),
   ])
-  func idsOfEveryTypeAreCheckedAndOtherValuesPass(
+  func idsOfEveryTypeAreCheckedAndOtherValuesAreAccepted(
     type: String, values: String, left: String
   ) async throws {
     try await Self.with("CREATE TABLE kept (id \(trusted: type))") { _, connection in
@@ -175,7 +176,7 @@ import Warehouse
       await #expect(throws: PostgreSQLError.self) {
         try await connection.query("SELECT FROM lethe.tombstone")
       }
-      // An object with the same name in the search path cannot replace what the function calls.
+      // The function has its own search path. So a role cannot replace an object that the function uses.
       try await connection.runScript("RESET ROLE")
       let settings = try await connection.query(
         """
@@ -199,7 +200,7 @@ import Warehouse
       """
     ) { _, connection in
       let guards = IngestGuards(connection: connection, lockTimeoutSeconds: 3)
-      // The table's guard replaces the partition's own guard.
+      // The guard of the parent table replaces the guard of the partition.
       try await Self.install(connection, first, id: "id", onReturn: .raise)
       try await Self.install(connection, partitioned, id: "id")
       try await connection.runScript(
@@ -335,18 +336,18 @@ import Warehouse
 
   @Test func aRunWorksOnGuardedTablesAndItsDeletedRowsStayOut() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       for (table, id, type, onReturn) in [
         ("posts", "post_id", "tweets", "skip"), ("post_media", "post_id", "tweets", "skip"),
         ("reposts", "reposted_post_id", "tweets", "raise"), ("users", "user_id", "users", "skip"),
       ] {
-        let ending = try await Program.run(
+        let result = try await Program.run(
           "lethe",
           [
             "guard", "install", "warehouse.\(table)", "--id", id, "--type", type, "--on-return",
             onReturn,
           ], environment: fixture.environment)
-        #expect(ending.code == 0, "\(ending.stderr)")
+        #expect(result.code == 0, "\(result.stderr)")
       }
       let pipeline = try fixture.pipeline()
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
@@ -368,7 +369,7 @@ import Warehouse
 
   @Test func theGuardCommandsReportWhatTheyDid() async throws {
     try await Self.with { database, connection in
-      func lethe(_ arguments: String...) async throws -> Program.Ending {
+      func lethe(_ arguments: String...) async throws -> Program.Result {
         try await Program.run(
           "lethe", ["guard"] + arguments, environment: ["DATABASE_URL": database.url])
       }
@@ -399,7 +400,7 @@ import Warehouse
   struct Case: Sendable, CustomTestStringConvertible {
     let name: String
     let tables: String
-    let says: String
+    let messagePart: String
 
     var testDescription: String { name }
   }
@@ -410,13 +411,13 @@ import Warehouse
       tables: """
         CREATE TABLE shop.posts (
           raw jsonb, post_id bigint GENERATED ALWAYS AS ((raw ->> 'id')::bigint) STORED)
-        """, says: "is generated"),
+        """, messagePart: "is generated"),
     Case(
       name: "a parent that others inherit from",
       tables: """
         CREATE TABLE shop.posts (post_id bigint);
         CREATE TABLE shop.posts_1 () INHERITS (shop.posts)
-        """, says: "other tables inherit from"),
+        """, messagePart: "other tables inherit from"),
   ]
 
   @Test(arguments: cases)
@@ -431,7 +432,7 @@ import Warehouse
                 table: TableName(schema: "shop", name: "posts"), id: "post_id", type: .tweets,
                 onReturn: .skip), tombstone: ProbeTombstone.make)
         }
-        #expect("\(error!)".contains(table.says))
+        #expect("\(error!)".contains(table.messagePart))
       }
     }
   }

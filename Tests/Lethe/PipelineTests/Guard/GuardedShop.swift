@@ -54,8 +54,8 @@ struct GuardedShop: Sendable {
     try await connection.query(sql).onlyRow(as: Value.self)
   }
 
-  /// Everything that the proof could leave behind: rows, tombstones, functions and triggers.
-  func remains() async throws -> String {
+  /// Everything that the proof could leave behind: tombstones, triggers, functions, and the number of rows.
+  func snapshot() async throws -> String {
     try await value(
       """
       SELECT concat_ws(' | ',

@@ -6,16 +6,18 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Tombstones that were created from IDs of other objects are found and removed. No other tombstone is removed.
+/// An earlier version of Lethe created tombstones of posts from the IDs of other objects, for example lists. The repair
+/// finds and removes these tombstones, and no others.
 @Suite struct TombstoneRepairTests {
-  /// A run of an earlier version of Lethe. The run deletes user 1, and with the user the lists 7 and 8 and post 5. The
-  /// run records each of these IDs as a post's ID. The run also deletes post 8. The tombstone of post 8 has the job and
-  /// the time of list 8.
+  /// Runs `body` after a run like that of an earlier version of Lethe. The run deletes user 1, and with the user the
+  /// lists 7 and 8 and post 5. It records each of these IDs as the ID of a post. The run also deletes post 8. The
+  /// tombstone of post 8 has the job and the time of list 8.
+  /// - Parameter storesTypes: whether the run's copy of the definition has the types of the targets.
   private static func withFormerRun(
-    frozenTypes: Bool = false,
+    storesTypes: Bool = false,
     _ body: @escaping @Sendable (PipelineFixture) async throws -> Void
   ) async throws {
-    try await TypedTargetTests.withNight(deleted: ["users": [1], "posts": [8]]) { fixture in
+    try await TypedTargetTests.withFixture(deleted: ["users": [1], "posts": [8]]) { fixture in
       let pipeline = try fixture.pipeline { _ in
         TypedTargetTests.yaml(listType: "tweets", pinned: "none")
       }
@@ -26,7 +28,7 @@ import Testing
         UPDATE lethe.tombstone AS t SET job_id = e.job_id, deleted_at = e.applied_at
         FROM lethe.event AS e WHERE t.type = 'tweets' AND t.id = 8 AND e.id = 8 AND e.cause_id = 1
         """)
-      if !frozenTypes {
+      if !storesTypes {
         try await fixture.execute(
           """
           UPDATE lethe.run SET definition = definition #- '{datasets,0,targets,0,type}'
@@ -48,8 +50,10 @@ import Testing
     let testDescription: String
     /// The type of the lists in the current definition. Nil if the target no longer has the key `id`.
     let type: String?
-    var frozenTypes = false
-    var before: SQL = "SELECT"
+    /// Whether the run's copy of the definition has the types of the targets.
+    var storesTypes = false
+    var setupSQL: SQL = "SELECT"
+    /// The expected findings: the numbers of wrong, undecided and justified tombstones for each table.
     var wrong: [String: Int] = [:]
     var undecided: [String: Int] = [:]
     var justified: [String: Int] = [:]
@@ -66,41 +70,41 @@ import Testing
       testDescription: "the target has no ID column any more", type: nil, undecided: one,
       justified: one),
     Case(
-      testDescription: "the run's definition has a wrong type", type: "none", frozenTypes: true,
+      testDescription: "the run's definition has a wrong type", type: "none", storesTypes: true,
       wrong: one,
       justified: one),
     Case(
       testDescription: "a run of another pipeline without types", type: "none",
-      before: "UPDATE lethe.run SET pipeline = 'other'", wrong: one, justified: one),
+      setupSQL: "UPDATE lethe.run SET pipeline = 'other'", wrong: one, justified: one),
     Case(
       testDescription: "a run of another pipeline with types", type: "none",
-      frozenTypes: true, before: "UPDATE lethe.run SET pipeline = 'other'"),
+      storesTypes: true, setupSQL: "UPDATE lethe.run SET pipeline = 'other'"),
     Case(
       testDescription: "no record remains", type: "none",
-      before: "DELETE FROM lethe.event WHERE cause_id = 1"),
+      setupSQL: "DELETE FROM lethe.event WHERE cause_id = 1"),
     Case(
       testDescription: "the tombstone is of another job", type: "none",
-      before: "UPDATE lethe.tombstone SET job_id = job_id + 100"),
+      setupSQL: "UPDATE lethe.tombstone SET job_id = job_id + 100"),
     Case(
       testDescription: "the tombstone is of another time", type: "none",
-      before: "UPDATE lethe.tombstone SET deleted_at = deleted_at - interval '1 second'"),
+      setupSQL: "UPDATE lethe.tombstone SET deleted_at = deleted_at - interval '1 second'"),
     Case(
       testDescription: "the post was deleted for another cause later", type: "none",
-      before: """
+      setupSQL: """
         INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at, changed, cause_id)
         SELECT 7, 'tweets', 'deleted', 'redact', chunk_id, job_id, applied_at,
                '{"redact shop.posts": 1}', 2 FROM lethe.event WHERE id = 1
         """, justified: ["shop.lists": 2]),
     Case(
       testDescription: "an answer about the post that deletes nothing", type: "none",
-      before: """
+      setupSQL: """
         INSERT INTO lethe.event (id, type, reason, action, chunk_id, job_id, applied_at)
         SELECT 7, 'tweets', 'deleted', 'ignore', chunk_id, job_id, applied_at
         FROM lethe.event WHERE id = 1
         """, wrong: one, justified: one),
     Case(
       testDescription: "a superseded answer about the post", type: "none",
-      before: """
+      setupSQL: """
         INSERT INTO lethe.event
           (id, type, reason, action, chunk_id, job_id, applied_at, superseded_by)
         SELECT 7, 'tweets', 'deleted', 'delete', chunk_id, job_id, applied_at, 99
@@ -111,32 +115,32 @@ import Testing
   private static func currentYAML(_ type: String?) -> String {
     let yaml = TypedTargetTests.yaml(listType: type ?? "none", pinned: "none")
     guard type == nil else { return yaml }
-    return yaml.replacing("        id: list_id\n        type: none\n", with: "")
-      .replacing(
+    return yaml.editing("        id: list_id\n        type: none\n", to: "")
+      .editing(
         "        targets: [{table: shop.members, match: list_id, actions: {deleted: delete}}]\n",
-        with: "")
+        to: "")
   }
 
   @Test(arguments: cases)
-  func onlyTombstonesThatAreProvenWrongAreRemoved(fault: Case) async throws {
-    try await Self.withFormerRun(frozenTypes: fault.frozenTypes) { fixture in
-      try await fixture.execute(fault.before)
-      let definition = try fixture.pipeline { _ in Self.currentYAML(fault.type) }.definition
-      #expect((definition.datasets[0].targets[0].id == nil) == (fault.type == nil))
+  func onlyTombstonesThatAreProvenWrongAreRemoved(testCase: Case) async throws {
+    try await Self.withFormerRun(storesTypes: testCase.storesTypes) { fixture in
+      try await fixture.execute(testCase.setupSQL)
+      let definition = try fixture.pipeline { _ in Self.currentYAML(testCase.type) }.definition
+      #expect((definition.datasets[0].targets[0].id == nil) == (testCase.type == nil))
       try await fixture.database.withConnection { connection in
         let repair = TombstoneRepair(connection: connection)
         let found = try await repair.findings(definition)
-        #expect(found.wrong == fault.wrong)
-        #expect(found.undecided == fault.undecided)
-        #expect(found.justified == fault.justified)
+        #expect(found.wrong == testCase.wrong)
+        #expect(found.undecided == testCase.undecided)
+        #expect(found.justified == testCase.justified)
         let dry = try await repair.repair(definition, by: "ann", note: nil, isDryRun: true)
         #expect(dry == found)
         #expect(
           try await Self.tombstones(fixture) == ["tweets/5", "tweets/7", "tweets/8", "users/1"])
         let done = try await repair.repair(definition, by: "ann", note: nil, isDryRun: false)
-        #expect(done.wrong == fault.wrong)
-        #expect((done.sealNumber == nil) == fault.wrong.isEmpty)
-        let left = fault.wrong.isEmpty ? ["tweets/5", "tweets/7"] : ["tweets/5"]
+        #expect(done.wrong == testCase.wrong)
+        #expect((done.sealNumber == nil) == testCase.wrong.isEmpty)
+        let left = testCase.wrong.isEmpty ? ["tweets/5", "tweets/7"] : ["tweets/5"]
         #expect(try await Self.tombstones(fixture) == left + ["tweets/8", "users/1"])
       }
     }
@@ -145,7 +149,7 @@ import Testing
   @Test func checkNamesTheRepairCommandAndTheChainRecordsTheRepair() async throws {
     try await Self.withFormerRun { fixture in
       let file = try fixture.definitionFile { _ in Self.currentYAML("none") }
-      func lethe(_ arguments: String...) async throws -> Program.Ending {
+      func lethe(_ arguments: String...) async throws -> Program.Result {
         try await Program.run("lethe", arguments, environment: fixture.environment)
       }
       let check = try await lethe("check", file)
@@ -186,14 +190,14 @@ import Testing
 
       let verified = try await lethe("audit", "verify")
       #expect(verified.code == 0, "\(verified.stdout)")
-      for damage in [
+      for tampering in [
         "UPDATE lethe.withdrawn_tombstone SET id = 6", "DELETE FROM lethe.withdrawn_tombstone",
         """
         INSERT INTO lethe.withdrawn_tombstone VALUES (1, 'tweets', 9, 'deleted', 1, now(), 'shop.lists')
         """,
       ] {
         try await fixture.execute(
-          "CREATE TABLE kept AS TABLE lethe.withdrawn_tombstone; \(trusted: damage)")
+          "CREATE TABLE kept AS TABLE lethe.withdrawn_tombstone; \(trusted: tampering)")
         let found = try await lethe("audit", "verify")
         #expect(found.code == 1)
         #expect(found.stdout.contains("lethe.withdrawn_tombstone"), "\(found.stdout)")

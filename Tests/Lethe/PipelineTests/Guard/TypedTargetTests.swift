@@ -5,7 +5,7 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Rows of additional tables get records and tombstones of their own ID type only.
+/// Deleted rows of targets get event records and tombstones with the type of their own IDs.
 @Suite struct TypedTargetTests {
   static let tables: SQL = """
     CREATE SCHEMA shop;
@@ -62,7 +62,7 @@ import Testing
   }
 
   /// Runs `body` with the tables and an API that reports each ID of `deleted` as deleted.
-  static func withNight<R: Sendable>(
+  static func withFixture<R: Sendable>(
     deleted: [String: [Int64]], _ body: @escaping @Sendable (PipelineFixture) async throws -> R
   ) async throws -> R {
     try await withTestDatabase(.ledger) { database in
@@ -107,7 +107,7 @@ import Testing
   func deletedRowsLeaveTombstonesOfTheirType(
     listType: String, pinned: String, tombstones: [String], records: [String]
   ) async throws {
-    try await Self.withNight(deleted: ["users": [1], "posts": [60]]) { fixture in
+    try await Self.withFixture(deleted: ["users": [1], "posts": [60]]) { fixture in
       let pipeline = try fixture.pipeline { _ in Self.yaml(listType: listType, pinned: pinned) }
       let report = try await fixture.withRuntime(pipeline) { try await $0.run() }.last
       #expect(report?.status == .done)
@@ -131,7 +131,7 @@ import Testing
 
   /// The deletion of a list leaves no tombstone of a post. So the guard accepts a post with the list's ID.
   @Test func theGuardAcceptsAPostWithTheIDOfADeletedList() async throws {
-    try await Self.withNight(deleted: ["users": [1]]) { fixture in
+    try await Self.withFixture(deleted: ["users": [1]]) { fixture in
       let pipeline = try fixture.pipeline { _ in Self.yaml(listType: "none") }
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       let installed = try await Program.run(

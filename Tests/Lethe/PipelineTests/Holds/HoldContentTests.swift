@@ -20,7 +20,7 @@ import Testing
   func aKeptPostStaysHiddenUntilItsAnswerIsClean(reason: String, action: String) async throws {
     try await NightlyFixture.with(Shop(postActions: [reason: action]), Self.rows) { nights in
       try await nights.run([9: "protected"])
-      if action != "ignore" { try await nights.declare("UPDATE posts SET text = ''") }
+      if action != "ignore" { try await nights.changeCopy("UPDATE posts SET text = ''") }
       for _ in 0..<2 {
         try await nights.run([9: reason])
         #expect(try await nights.visibility(9) == "protected")
@@ -30,7 +30,7 @@ import Testing
     }
   }
 
-  /// The effect of an answer on the user's own row and on the user's posts.
+  /// The action on the user's own row, and the action on the user's posts.
   static let keeping: [(own: String, reached: String)] = [
     ("ignore", "ignore"), ("ignore", "{redact: {text: ''}}"), ("{redact: {name: ''}}", "ignore"),
     ("{redact: {name: ''}}", "{redact: {text: ''}}"), ("delete", "ignore"),
@@ -47,16 +47,16 @@ import Testing
       try await nights.run([:], [1: "protected"])
       switch action.own {
       case "ignore": break
-      case "delete": try await nights.declare("DELETE FROM users")
-      default: try await nights.declare("UPDATE users SET name = ''")
+      case "delete": try await nights.changeCopy("DELETE FROM users")
+      default: try await nights.changeCopy("UPDATE users SET name = ''")
       }
-      if action.reached != "ignore" { try await nights.declare("UPDATE posts SET text = ''") }
+      if action.reached != "ignore" { try await nights.changeCopy("UPDATE posts SET text = ''") }
       for _ in 0..<2 {
         try await nights.run([:], [1: reason])
         #expect(try await nights.visibility(9) == "protected")
       }
       if action.own == "delete" {
-        // The user's row is gone, so Lethe does not ask about the user. The posts stay hidden until the user's row
+        // The user's row is deleted, so Lethe does not ask about the user. The posts stay hidden until the user's row
         // exists again.
         try await nights.run()
         #expect(try await nights.visibility(9) == "protected")
@@ -68,14 +68,14 @@ import Testing
   }
 
   /// `protected` has priority over these reasons, so such an answer means that the ID is not protected.
-  @Test(arguments: ["geo_scrubbed", "tweet_edited"], Shop.Way.allCases)
+  @Test(arguments: ["geo_scrubbed", "tweet_edited"], Shop.Order.allCases)
   func anAnswerOfLowerPriorityThanProtectedReleasesThePost(
-    reason: String, way: Shop.Way
+    reason: String, order: Shop.Order
   ) async throws {
-    try await NightlyFixture.with(Shop(way: way), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(order: order), Self.rows) { nights in
       try await nights.run([9: "protected"])
       if reason == "geo_scrubbed" {
-        try await nights.declare("UPDATE posts SET latitude = NULL, raw = raw - 'geo'")
+        try await nights.changeCopy("UPDATE posts SET latitude = NULL, raw = raw - 'geo'")
       }
       try await nights.run([9: reason])
       #expect(try await nights.visibility(9) == "internal")
@@ -110,7 +110,7 @@ import Testing
         #"(internal,"",1.5,"{""geo"": {""x"": 1}, ""lang"": ""en"", ""place"": {""id"": 5, ""name"": ""here""}}")"#
     ),
     Removal(
-      testDescription: "a text that is set to another value than protect had set",
+      testDescription: "a text that is set to a value other than the one of protect",
       set: "{visibility: protected, text: ''}", reason: "suspended",
       action: "{redact: {text: gone}}",
       left:
@@ -176,13 +176,13 @@ import Testing
     }
   }
 
-  /// Lethe scrubs a row between its export and its release. Lethe's own write does not count as another writer's.
-  @Test(arguments: Shop.Way.allCases)
-  func lethesOwnWritesDoNotPreventARestore(way: Shop.Way) async throws {
-    let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
+  /// Lethe scrubs a row after its export and before its release. This write of Lethe does not prevent the restore.
+  @Test(arguments: Shop.Order.allCases)
+  func lethesOwnWritesDoNotPreventARestore(order: Shop.Order) async throws {
+    let shop = Shop(order: order, userActions: ["deactivated": "{redact: {name: ''}}"])
     try await NightlyFixture.with(shop, Self.rows) { nights in
       try await nights.run([9: "protected"], [1: "protected"])
-      try await nights.declare("UPDATE posts SET latitude = NULL, raw = raw - 'geo'")
+      try await nights.changeCopy("UPDATE posts SET latitude = NULL, raw = raw - 'geo'")
       // The posts' dataset scrubs the row, and the users' dataset restores it, in either order.
       try await nights.run([9: "geo_scrubbed"])
       #expect(try await nights.visibility(9) == "internal")

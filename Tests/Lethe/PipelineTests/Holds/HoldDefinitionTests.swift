@@ -110,7 +110,7 @@ import Warehouse
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
       let whole = nights.definition
       let texts = try ["posts", "users"].reduce(into: [String: String]()) { texts, name in
-        texts[name] = try Self.alone(name, whole)
+        texts[name] = try Self.singleDataset(name, whole)
       }
       var last = whole
       func run(_ name: String, _ posts: [Int64: String], _ users: [Int64: String]) async throws {
@@ -149,15 +149,15 @@ import Warehouse
 
   /// A dataset with another name asks about a part of the same IDs.
   @Test func theNewestAnswerAboutAnIDCountsAcrossDatasets() async throws {
-    try await NightlyFixture.with(Shop(way: .postsFirst), Self.rows) { nights in
+    try await NightlyFixture.with(Shop(order: .postsFirst), Self.rows) { nights in
       try await nights.run([9: "protected", 11: "protected"])
       let whole = nights.definition
       // Another dataset replaces the posts' dataset. It asks about the same table by the same IDs.
       let posts = try Self.part("posts", whole)
       try nights.edit(
         posts,
-        to: posts.replacing("  posts:\n", with: "  recent:\n")
-          .replacing("    actions:", with: "    where: post_id > 9\n    actions:"))
+        to: posts.editing("  posts:\n", to: "  recent:\n")
+          .editing("    actions:", to: "    where: post_id > 9\n    actions:"))
       try await nights.run()
       #expect(try await nights.visibility(11) == "friends")
       #expect(try await nights.visibility(9) == "protected")
@@ -171,9 +171,9 @@ import Warehouse
   }
 
   /// The same definition with one dataset only, as a pipeline with the dataset's name.
-  static func alone(_ dataset: String, _ definition: String) throws -> String {
+  static func singleDataset(_ dataset: String, _ definition: String) throws -> String {
     let datasets = try #require(definition.range(of: "datasets:\n")).upperBound
-    return String(definition[..<datasets]).replacing("name: shop", with: "name: \(dataset)")
+    return String(definition[..<datasets]).editing("name: shop", to: "name: \(dataset)")
       + (try part(dataset, definition))
   }
 }

@@ -23,7 +23,7 @@ import Warehouse
     """,
   ]
 
-  /// A row's holders and kept values do not depend on the key that names the row.
+  /// A hold keeps its holders and its former values if the table gets another key.
   @Test(arguments: otherKeys)
   func aChangedPrimaryKeyKeepsEveryHold(key: String) async throws {
     let shop = Shop(
@@ -64,7 +64,7 @@ import Warehouse
     }
   }
 
-  /// A row is deleted by a cascade. Its hold and its kept values are deleted too.
+  /// A row is deleted by a cascade. Its hold is deleted too, with the former values.
   @Test func aCascadedDeletionDeletesTheHold() async throws {
     let rows =
       Self.rows + """
@@ -87,7 +87,7 @@ import Warehouse
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.run([:], [2: "protected"], checks: false)
       let definition = nights.definition
-      let users = try HoldDefinitionTests.alone("users", definition)
+      let users = try HoldDefinitionTests.singleDataset("users", definition)
       let bare = try #require(users.range(of: "    targets:")).lowerBound
       try nights.edit(definition, to: String(users[..<bare]))
       try await nights.execute("ALTER TABLE shop.posts RENAME TO old_posts")

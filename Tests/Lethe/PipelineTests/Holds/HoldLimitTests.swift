@@ -22,9 +22,9 @@ import Warehouse
   static let hidden: SQL = "SELECT count(*) FROM shop.posts WHERE visibility = 'protected'"
 
   /// The result is empty, and its announced length is zero.
-  @Test(arguments: Shop.Way.allCases)
-  func anEmptyResultThatWouldRestoreEveryRowStopsTheRun(way: Shop.Way) async throws {
-    try await NightlyFixture.with(Shop(way: way), Self.posts(100)) { nights in
+  @Test(arguments: Shop.Order.allCases)
+  func anEmptyResultThatWouldRestoreEveryRowStopsTheRun(order: Shop.Order) async throws {
+    try await NightlyFixture.with(Shop(order: order), Self.posts(100)) { nights in
       try await nights.run(Self.protected(1...100))
       nights.answer("tweets", body: "")
       let report = try await nights.run(status: .stopped, checks: false)
@@ -73,7 +73,7 @@ import Warehouse
   ]
 
   @Test(arguments: shares)
-  func aShareOfTheHeldIDsMayBeReleasedWithoutApproval(share: Share) async throws {
+  func aShareOfTheHoldersMayBeReleasedWithoutApproval(share: Share) async throws {
     try await NightlyFixture.with(
       Shop(limits: share.limits), Self.posts(Int(share.held))
     ) { nights in
@@ -89,7 +89,7 @@ import Warehouse
     }
   }
 
-  /// The release of one ID restores many rows. The number of rows is limited, independent of the share of IDs.
+  /// The release of one ID restores many rows. The number of rows is limited, independently of the share of holders.
   @Test(arguments: [(99, true), (101, true), (102, false)])
   func theRowsThatARunMayRestoreAreLimited(rows: Int, stops: Bool) async throws {
     // 101 rows of posts and one row of users.
@@ -111,10 +111,10 @@ import Warehouse
     }
   }
 
-  /// The rows of a run are counted over all its chunks, so the later chunk stops.
+  /// The rows of a run are counted over all its chunks, so the later chunks stop.
   @Test func theRestoredRowsAreCountedOverAllChunksOfARun() async throws {
     let shop = Shop(
-      way: .postsFirst, limits: ", max_restored_percent: 100, max_restored_rows: 25",
+      order: .postsFirst, limits: ", max_restored_percent: 100, max_restored_rows: 25",
       postKeys: ["chunk: {ids: 10}"])
     try await NightlyFixture.with(shop, Self.posts(39)) { nights in
       try await nights.run(Self.protected(1...39))
@@ -124,13 +124,13 @@ import Warehouse
     }
   }
 
-  /// The percentage is a share of the held IDs in the chunk's key range. Held rows outside the range do not lower the
+  /// The percentage is a share of the holders in the chunk's key range. Holders outside the range do not lower the
   /// percentage.
   @Test func theShareRefersToTheHoldersInTheChunksRange() async throws {
-    let shop = Shop(way: .postsFirst, postKeys: ["chunk: {ids: 50}"])
+    let shop = Shop(order: .postsFirst, postKeys: ["chunk: {ids: 50}"])
     try await NightlyFixture.with(shop, Self.posts(149)) { nights in
       try await nights.run(Self.protected(1...149))
-      // The result names 25 of the first chunk's 50 IDs, and no other IDs.
+      // The result of the first chunk does not name 25 of its 50 IDs. The other results name all of their IDs.
       let report = try await nights.run(
         Self.protected(26...149), status: .stopped, checks: false)
       #expect(report.stopped.count == 1)

@@ -17,9 +17,11 @@ import Testing
   }
 
   /// A counter that increases every minute does not keep a row hidden, if the last increase was before the export.
-  @Test(arguments: Shop.Way.allCases, Shop.restores)
-  func aColumnThatIsNotHeldMayChangeBeforeTheExport(way: Shop.Way, restore: String) async throws {
-    try await Self.with(Shop(way: way, restore: restore)) { nights in
+  @Test(arguments: Shop.Order.allCases, Shop.restores)
+  func aChangeOfAnotherColumnBeforeTheExportDoesNotPreventARestore(
+    order: Shop.Order, restore: String
+  ) async throws {
+    try await Self.with(Shop(order: order, restore: restore)) { nights in
       try await nights.run([10: "protected"], [1: "protected"])
       try await nights.change("UPDATE posts SET likes = likes + 1; UPDATE users SET likes = 3")
       try await nights.run([10: "protected"], [1: "protected"])
@@ -29,7 +31,7 @@ import Testing
     }
   }
 
-  /// A writer that changes a row after the export may have newer information than the answer.
+  /// A writer that changes a row after the export might have newer information than the answer.
   @Test(arguments: Shop.restores)
   func aRowThatIsWrittenAfterTheExportWaitsForTheNextCleanAnswer(restore: String) async throws {
     let shop = Shop(restore: restore, userActions: ["deactivated": "ignore"])
@@ -59,17 +61,20 @@ import Testing
     }
   }
 
-  @Test(arguments: Shop.Way.allCases, ["public", "internal", "friends", nil])
-  func aRowWhoseHeldColumnAnotherWriterChangedIsNotRestored(way: Shop.Way, theirs: String?)
+  @Test(arguments: Shop.Order.allCases, ["public", "internal", "friends", nil])
+  func aRowWhoseHeldColumnAnotherWriterChangedIsNotRestored(
+    order: Shop.Order, writersValue: String?
+  )
     async throws
   {
-    try await Self.with(Shop(way: way)) { nights in
+    try await Self.with(Shop(order: order)) { nights in
       try await nights.run([10: "protected"], [1: "protected"])
       try await nights.change(
-        "UPDATE posts SET visibility = \(theirs) WHERE post_id IN (9, 10)", opens: [9, 10])
+        "UPDATE posts SET visibility = \(writersValue) WHERE post_id IN (9, 10)",
+        makesVisible: [9, 10])
       try await nights.run()
-      #expect(try await nights.visibility(9) == theirs)
-      #expect(try await nights.visibility(10) == theirs)
+      #expect(try await nights.visibility(9) == writersValue)
+      #expect(try await nights.visibility(10) == writersValue)
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
       // The hold has ended. If the operator hides the row now, the row stays hidden.
       try await nights.change("UPDATE posts SET visibility = 'protected' WHERE post_id IN (9, 10)")
@@ -85,20 +90,22 @@ import Testing
       try await nights.run([10: "protected"], [1: "protected"])
       try await nights.run {
         try await nights.change(
-          "UPDATE posts SET visibility = 'friends' WHERE post_id IN (9, 10)", opens: [9, 10])
+          "UPDATE posts SET visibility = 'friends' WHERE post_id IN (9, 10)", makesVisible: [9, 10])
       }
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
     }
   }
 
-  @Test(arguments: Shop.Way.allCases)
-  func aRowThatAnotherWriterShowsIsHiddenAgainAndRestoredToThatWritersValue(way: Shop.Way)
+  @Test(arguments: Shop.Order.allCases)
+  func aRowThatAnotherWriterMakesVisibleIsHiddenAgainAndRestoredToThatWritersValue(
+    order: Shop.Order
+  )
     async throws
   {
-    try await Self.with(Shop(way: way, restore: "former")) { nights in
+    try await Self.with(Shop(order: order, restore: "former")) { nights in
       try await nights.run([10: "protected"], [1: "protected"])
       try await nights.change(
-        "UPDATE posts SET visibility = 'friends' WHERE post_id IN (9, 10)", opens: [9, 10])
+        "UPDATE posts SET visibility = 'friends' WHERE post_id IN (9, 10)", makesVisible: [9, 10])
       try await nights.run([10: "protected"], [1: "protected"])
       #expect(try await nights.visibility(9) == "protected")
       #expect(try await nights.visibility(10) == "protected")
@@ -108,8 +115,8 @@ import Testing
     }
   }
 
-  /// Another writer shows the row and hides it again before the next run. So the held column has the value that Lethe
-  /// set.
+  /// Another writer makes the row visible and hides it again before the next run. So the held column has the value
+  /// that Lethe set.
   @Test func aHeldColumnThatWasChangedAndChangedBackIsRestored() async throws {
     try await Self.with(Shop(restore: "former")) { nights in
       try await nights.run([10: "protected"])
@@ -121,16 +128,16 @@ import Testing
     }
   }
 
-  @Test(arguments: Shop.Way.allCases)
-  func aRowThatTheOperatorDeletesAndInsertsAgainKeepsItsNewValues(way: Shop.Way) async throws {
-    try await Self.with(Shop(way: way)) { nights in
+  @Test(arguments: Shop.Order.allCases)
+  func aRowThatTheOperatorDeletesAndInsertsAgainKeepsItsNewValues(order: Shop.Order) async throws {
+    try await Self.with(Shop(order: order)) { nights in
       try await nights.run([10: "protected"], [1: "protected"])
       try await nights.change(
         """
         DELETE FROM posts WHERE post_id IN (9, 10);
         INSERT INTO posts (post_id, author_id, text, visibility) VALUES
           (9, 1, 'again', 'friends'), (10, 2, 'again', 'friends')
-        """, opens: [9, 10])
+        """, makesVisible: [9, 10])
       try await nights.run([10: "protected"])
       #expect(try await nights.visibility(9) == "friends")
       #expect(try await nights.visibility(10) == "protected")
@@ -149,11 +156,11 @@ import Testing
     }
   }
 
-  /// The operator's trigger changes the row in every update, also in Lethe's updates.
-  @Test(arguments: Shop.Way.allCases)
-  func aTriggersWriteDuringLethesUpdateDoesNotPreventARestore(way: Shop.Way) async throws {
+  /// The operator's trigger changes the row in every update, including Lethe's updates.
+  @Test(arguments: Shop.Order.allCases)
+  func aTriggersWriteDuringLethesUpdateDoesNotPreventARestore(order: Shop.Order) async throws {
     try await NightlyFixture.with(
-      Shop(way: way), Self.rows
+      Shop(order: order), Self.rows
     ) { nights in
       try await nights.execute(
         """

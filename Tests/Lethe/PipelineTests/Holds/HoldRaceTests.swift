@@ -11,7 +11,7 @@ import Testing
     INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'internal'), (10, 2, 'public')
     """
 
-  /// The point where the first process is stopped until the other process waits for it or has finished.
+  /// The point at which the first process waits until the other process waits for a lock.
   enum Gate: String, CaseIterable, Sendable {
     /// The restoring process has locked the holds and is about to write the row.
     case restoring = """
@@ -37,8 +37,8 @@ import Testing
   func theRowEndsHiddenInEitherOrder(gate: Gate) async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       let whole = nights.definition
-      let posts = try HoldDefinitionTests.alone("posts", whole)
-      let users = try HoldDefinitionTests.alone("users", whole)
+      let posts = try HoldDefinitionTests.singleDataset("posts", whole)
+      let users = try HoldDefinitionTests.singleDataset("users", whole)
       try nights.edit(whole, to: posts)
       try await nights.run([9: "protected"])
       nights.answer([.init(type: "users", id: 1): "protected"])
@@ -47,15 +47,15 @@ import Testing
       try await nights.withRuntime { try await nights.collect($0) }
       try await nights.execute(SQL(trusted: gate.rawValue))
       let (first, second) = gate == .restoring ? (posts, users) : (users, posts)
-      try await Connection.withConnection(ConnectionString(nights.url)) { keeper in
-        try await keeper.execute("SELECT pg_advisory_lock(4711)")
+      try await Connection.withConnection(ConnectionString(nights.url)) { blocker in
+        try await blocker.execute("SELECT pg_advisory_lock(4711)")
         if nights.definition != first { try nights.edit(nights.definition, to: first) }
         async let one = nights.withRuntime { try await $0.apply() }
         try await Self.waitForLocks(1, nights)
         try nights.edit(first, to: second)
         async let other = nights.withRuntime { try await $0.apply() }
         try await Self.waitForLocks(2, nights)
-        try await keeper.execute("SELECT pg_advisory_unlock(4711)")
+        try await blocker.execute("SELECT pg_advisory_unlock(4711)")
         _ = try await (one, other)
       }
       #expect(try await nights.visibility(9) == "protected")

@@ -13,7 +13,7 @@ import Warehouse
     let sql: SQL
     /// Replacements in the definition: the old text and the new text.
     var edits: [(String, String)] = []
-    /// The column and table that have the visibility afterwards.
+    /// The table and the column that store the visibility after the rename.
     var table = "shop.posts"
     var column = "visibility"
     /// The visibility of post 10 after the release of its author.
@@ -92,7 +92,7 @@ import Warehouse
         ALTER TABLE shop.posts RENAME wider TO visibility
         """),
     Renaming(
-      testDescription: "another column replaces the column that is set, which remains",
+      testDescription: "the column that is set is renamed, and another column gets its name",
       sql: """
         ALTER TABLE shop.posts ADD wider varchar(40);
         UPDATE shop.posts SET wider = visibility;
@@ -157,20 +157,21 @@ import Warehouse
     }
   }
 
-  /// Chunks of several datasets are applied at the same time. Each chunk compares the names before it changes rows.
+  /// Chunks of several datasets are applied at the same time. Each chunk looks for renamed columns and tables before it
+  /// changes rows.
   @Test func aRenameIsFollowedOnceByConcurrentChunks() async throws {
     let renaming = try #require(Self.renamings.first { $0.restored == "(friends3.5)" })
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.run([:], [2: "protected"], checks: false)
       try await Self.rename(renaming, nights)
       let pipeline = try nights.pipeline()
-      try await Connection.withConnection(pipeline.warehouse) { keeper in
-        try await keeper.runScript("BEGIN; LOCK TABLE lethe.held_column IN EXCLUSIVE MODE")
+      try await Connection.withConnection(pipeline.warehouse) { blocker in
+        try await blocker.runScript("BEGIN; LOCK TABLE lethe.held_column IN EXCLUSIVE MODE")
         async let one: Void = Self.followNames(pipeline)
         async let other: Void = Self.followNames(pipeline)
         // Both tasks have read the former names before they wait.
         try await HoldRaceTests.waitForLocks(2, nights)
-        try await keeper.runScript("COMMIT")
+        try await blocker.runScript("COMMIT")
         _ = try await (one, other)
       }
       try await nights.run(checks: false)
@@ -188,10 +189,10 @@ import Warehouse
     }
   }
 
-  /// The ledger has no column numbers for a hold of an earlier version. The row stays hidden, and the check reports the
-  /// hold.
+  /// For a hold of an earlier version, the ledger has no attribute numbers (attnum). So Lethe cannot find a renamed
+  /// column. The row stays hidden, and the check reports the hold.
   @Test(arguments: renamings.prefix(2))
-  func aRowStaysHiddenIfItsRenamedColumnCannotBeFollowed(renaming: Renaming) async throws {
+  func aRowStaysHiddenIfItsRenamedColumnCannotBeFound(renaming: Renaming) async throws {
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.run([:], [2: "protected"], checks: false)
       try await nights.execute("DELETE FROM lethe.held_column")

@@ -14,7 +14,7 @@ struct HeldTable: Sendable, CustomTestStringConvertible {
   var hidden = "visibility = 'protected'"
   /// The SQL condition for the rows of post 2.
   var reached = "id::text = '2'"
-  /// The size of the batches. By default each row is its own batch.
+  /// The size of the batches. By default each event is its own batch.
   var batch = "batch: 1"
 
   func definition(restore: String = "former") -> String {
@@ -268,7 +268,7 @@ extension HeldTable {
   @Test(arguments: HeldTable.byKey + HeldTable.byFormerValue)
   func everyRowIsFoundAgainAndGetsItsFormerValues(table: HeldTable) async throws {
     try await NightlyFixture.with(definition: table.definition(), tables: table.tables) { nights in
-      // One case has another table name.
+      // The table with names that need quoting is not named `posts`.
       let name = table.testDescription.contains("quoting") ? #""Po""sts; --""# : "posts"
       let rows: SQL = "SELECT t.*::text FROM shop.\(trusted: name) AS t"
       let before = try await nights.rows(rows)
@@ -322,7 +322,7 @@ extension HeldTable {
     }
   }
 
-  /// Each partition has a key, but the table has none. Two rows of the table may have the same key.
+  /// Each partition has a key, but the table has none. Two rows of the table can have the same key.
   @Test func aTableWhoseKeysAreOnlyOnThePartitionsIsRefused() async throws {
     let table = HeldTable(
       testDescription: "",
@@ -369,7 +369,7 @@ extension HeldTable {
         CREATE TABLE posts (id bigint NOT NULL UNIQUE DEFERRABLE, visibility text)
         """),
     Refused(
-      testDescription: "a column of set in the key",
+      testDescription: "the key contains a column that set changes",
       tables: "CREATE TABLE posts (id bigint, visibility text, PRIMARY KEY (id, visibility))"),
   ]
 

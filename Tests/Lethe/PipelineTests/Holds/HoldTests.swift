@@ -7,7 +7,7 @@ import Warehouse
 /// The rows that are hidden after each run. `NightlyFixture` checks the conditions that must be true after every run.
 /// Each test also checks its own case.
 @Suite struct HoldTests {
-  static let authorOfAHundred = """
+  static let authorWith100Posts = """
     INSERT INTO users VALUES (1, 'one');
     INSERT INTO posts (post_id, author_id, text, visibility)
     SELECT p, 1, 'text ' || p,
@@ -22,10 +22,10 @@ import Warehouse
     FROM generate_series(70, 79) AS p
     """
 
-  @Test(arguments: Shop.Way.allCases, Shop.restores)
-  func aPostThatTheOperatorHadHiddenStaysHidden(way: Shop.Way, restore: String) async throws {
+  @Test(arguments: Shop.Order.allCases, Shop.restores)
+  func aPostThatTheOperatorHadHiddenStaysHidden(order: Shop.Order, restore: String) async throws {
     try await NightlyFixture.with(
-      Shop(way: way, restore: restore),
+      Shop(order: order, restore: restore),
       """
       INSERT INTO posts (post_id, author_id, visibility) VALUES (5, 1, 'protected'), (6, 1, 'public')
       """
@@ -37,9 +37,9 @@ import Warehouse
     }
   }
 
-  @Test(arguments: Shop.Way.allCases, Shop.restores)
-  func eachPostOfAnAuthorGetsItsFormerValue(way: Shop.Way, restore: String) async throws {
-    try await NightlyFixture.with(Shop(way: way, restore: restore), Self.authorOfAHundred) {
+  @Test(arguments: Shop.Order.allCases, Shop.restores)
+  func eachPostOfAnAuthorGetsItsFormerValue(order: Shop.Order, restore: String) async throws {
+    try await NightlyFixture.with(Shop(order: order, restore: restore), Self.authorWith100Posts) {
       nights in
       try await nights.run([:], [1: "protected"])
       try await nights.run()
@@ -50,14 +50,14 @@ import Warehouse
     }
   }
 
-  @Test(arguments: Shop.Way.allCases)
-  func aUserWhoseRowStaysOnDeactivationHidesThePostsUntilTheAnswerIsClean(
-    way: Shop.Way
+  @Test(arguments: Shop.Order.allCases)
+  func postsOfADeactivatedUserStayHiddenUntilTheUsersAnswerIsClean(
+    order: Shop.Order
   ) async throws {
-    let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
+    let shop = Shop(order: order, userActions: ["deactivated": "{redact: {name: ''}}"])
     try await NightlyFixture.with(shop, Self.userSeven) { nights in
       try await nights.run([:], [7: "protected"])
-      try await nights.declare("UPDATE users SET name = '' WHERE user_id = 7")
+      try await nights.changeCopy("UPDATE users SET name = '' WHERE user_id = 7")
       try await nights.run([:], [7: "deactivated"])
       for post in Int64(70)...79 {
         #expect(try await nights.visibility(post) == "protected", "post \(post)")
@@ -67,12 +67,12 @@ import Warehouse
   }
 
   /// The post's own answer is clean in the run in which its author is deactivated.
-  @Test(arguments: Shop.Way.allCases)
-  func aPostsCleanAnswerDoesNotRestoreItWhileItsAuthorHoldsIt(way: Shop.Way) async throws {
-    let shop = Shop(way: way, userActions: ["deactivated": "{redact: {name: ''}}"])
+  @Test(arguments: Shop.Order.allCases)
+  func aPostsCleanAnswerDoesNotRestoreItWhileItsAuthorHoldsIt(order: Shop.Order) async throws {
+    let shop = Shop(order: order, userActions: ["deactivated": "{redact: {name: ''}}"])
     try await NightlyFixture.with(shop, Self.userSeven) { nights in
       try await nights.run([71: "protected"], [7: "protected"])
-      try await nights.declare("UPDATE users SET name = '' WHERE user_id = 7")
+      try await nights.changeCopy("UPDATE users SET name = '' WHERE user_id = 7")
       try await nights.run([:], [7: "deactivated"])
       #expect(try await nights.visibility(71) == "protected")
       // The author's answer still does not release the post.
@@ -84,7 +84,7 @@ import Warehouse
   }
 
   @Test(arguments: ["public", "internal"], Shop.restores)
-  func anEditOfSetBetweenTwoRunsDoesNotChangeHeldRows(
+  func aNewValueOfTheSetKeyDoesNotChangeHeldRows(
     visibility: String, restore: String
   ) async throws {
     try await NightlyFixture.with(
@@ -157,15 +157,18 @@ import Warehouse
     }
   }
 
-  @Test(arguments: Shop.Way.allCases, Shop.restores)
-  func aPostThatIsScrubbedWhileItIsHiddenStaysHidden(way: Shop.Way, restore: String) async throws {
-    let shop = Shop(way: way, restore: restore, postActions: ["deleted": "{redact: {text: ''}}"])
+  @Test(arguments: Shop.Order.allCases, Shop.restores)
+  func aPostThatIsRedactedWhileItIsHiddenStaysHidden(order: Shop.Order, restore: String)
+    async throws
+  {
+    let shop = Shop(
+      order: order, restore: restore, postActions: ["deleted": "{redact: {text: ''}}"])
     try await NightlyFixture.with(
       shop,
       "INSERT INTO posts (post_id, author_id, text, visibility) VALUES (4, 1, 'words', 'internal')"
     ) { nights in
       try await nights.run([4: "protected"])
-      try await nights.declare("UPDATE posts SET text = '' WHERE post_id = 4")
+      try await nights.changeCopy("UPDATE posts SET text = '' WHERE post_id = 4")
       try await nights.run([4: "deleted"])
       #expect(try await nights.visibility(4) == "protected")
       try await nights.run()
@@ -184,7 +187,7 @@ import Warehouse
     }
   }
 
-  /// The same answers again cause no write to a row, a hold or a holder.
+  /// If the answers are the same as in the last run, no row, hold or holder is written.
   @Test func aRepeatedAnswerWritesNothing() async throws {
     try await NightlyFixture.with(Shop(), Self.userSeven) { nights in
       try await nights.run([71: "protected"], [7: "protected"])
@@ -207,7 +210,7 @@ import Warehouse
       Shop(), "INSERT INTO posts (post_id, author_id, visibility) VALUES (9, 1, 'public')"
     ) { nights in
       try await nights.run([9: "protected"])
-      try await nights.declare("DELETE FROM posts WHERE post_id = 9")
+      try await nights.changeCopy("DELETE FROM posts WHERE post_id = 9")
       try await nights.run([9: "deleted"])
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
       try await nights.change(
@@ -217,11 +220,11 @@ import Warehouse
     }
   }
 
-  /// When a user is deleted, the holds of the user's posts are deleted too, whatever their holders are.
+  /// When a user is deleted, the holds of the user's posts are deleted too, no matter which IDs hold them.
   @Test func aUsersDeletionDeletesTheHoldsOfThePosts() async throws {
     try await NightlyFixture.with(Shop(), Self.userSeven) { nights in
       try await nights.run([71: "protected"], [7: "protected"])
-      try await nights.declare("DELETE FROM posts; DELETE FROM users")
+      try await nights.changeCopy("DELETE FROM posts; DELETE FROM users")
       try await nights.run([71: "protected"], [7: "deleted"])
       #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(0)"])
       #expect(try await nights.rows("SELECT count(*) FROM lethe.holder") == ["(0)"])

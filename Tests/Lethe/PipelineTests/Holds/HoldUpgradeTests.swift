@@ -4,7 +4,8 @@ import TestSupport
 import Testing
 import Warehouse
 
-/// Rows that a version without holds has hidden. That version kept only the IDs, in `lethe.protection`.
+/// Rows that a version of Lethe without holds has hidden. That version stored only the protected IDs, in
+/// `lethe.protection`.
 @Suite struct HoldUpgradeTests {
   static let rows = """
     INSERT INTO users VALUES (1, 'one'), (2, 'two');
@@ -12,7 +13,7 @@ import Warehouse
       (8, 1, 'public'), (9, 1, 'internal'), (10, 2, 'public'), (11, 3, 'internal')
     """
 
-  /// Replaces the holds by the records that the earlier version would have created.
+  /// Replaces the holds with the records that the earlier version would have created.
   private static func replaceHolds(_ nights: NightlyFixture) async throws {
     try await nights.execute(
       """
@@ -31,7 +32,7 @@ import Warehouse
     try await NightlyFixture.with(Shop(restore: "{visibility: friends}"), Self.rows) { nights in
       try await nights.run([11: "protected"], [1: "protected"])
       try await Self.replaceHolds(nights)
-      let findings = try await nights.findings().filter { $0.message.contains("without holds") }
+      let findings = try await nights.findings().filter { $0.message.contains("had no holds") }
       #expect(findings.count == 1)
       #expect(findings.first?.message.contains("2 IDs") == true, "\(findings)")
       #expect(try await nights.lethe("status").stdout.contains("2 IDs were protected"))
@@ -44,15 +45,16 @@ import Warehouse
     }
   }
 
-  /// Without values, Lethe cannot restore the rows. The rows stay hidden and are counted.
-  @Test func rowsOfAnEarlierVersionStayHiddenWithFormerAloneAndAreCounted() async throws {
+  /// `restore: former` has no values, and the earlier version stored no former values. So Lethe cannot restore the
+  /// rows. They stay hidden and are counted.
+  @Test func rowsOfAnEarlierVersionStayHiddenWithRestoreFormerAndAreCounted() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.run([11: "protected"])
       try await Self.replaceHolds(nights)
       try await nights.run(checks: false)
       #expect(try await nights.visibility(11) == "protected")
       #expect(try await nights.rows(Self.protections) == ["(1)"])
-      #expect(try await nights.findings().contains { $0.message.contains("without holds") })
+      #expect(try await nights.findings().contains { $0.message.contains("had no holds") })
     }
   }
 
@@ -86,7 +88,7 @@ import Warehouse
     try await NightlyFixture.with(Shop(), Self.rows) { nights in
       try await nights.run([:], [1: "protected"])
       try await Self.replaceHolds(nights)
-      // Another writer shows the row, and the row's own answer hides it again.
+      // Another writer makes the row visible, and the row's own answer hides it again.
       try await nights.execute("UPDATE shop.posts SET visibility = 'internal' WHERE post_id = 9")
       try await nights.run([9: "protected"], [:], checks: false)
       #expect(try await nights.visibility(9) == "protected")
@@ -109,11 +111,11 @@ import Warehouse
     }
   }
 
-  /// A protection of the earlier version hides the row, and its author is protected now. Lethe writes nothing to the
-  /// row, but the author must be released before the row is shown.
-  @Test(arguments: Shop.Way.allCases)
-  func aLaterProtectedAuthorHoldsRowsOfAnEarlierVersionToo(way: Shop.Way) async throws {
-    try await NightlyFixture.with(Shop(way: way), Self.rows) { nights in
+  /// A protection of the earlier version hides the row, and its author is protected now. Lethe does not write the
+  /// row, but it restores the row only after the author is released.
+  @Test(arguments: Shop.Order.allCases)
+  func aLaterProtectedAuthorHoldsRowsOfAnEarlierVersionToo(order: Shop.Order) async throws {
+    try await NightlyFixture.with(Shop(order: order), Self.rows) { nights in
       try await nights.run([8: "protected"], checks: false)
       try await Self.replaceHolds(nights)
       try await nights.run([8: "protected"], [1: "protected"], checks: false)
@@ -126,7 +128,7 @@ import Warehouse
     }
   }
 
-  /// The limits for restores count these rows by their IDs.
+  /// For the limits, the number of rows of an earlier version is the number of their protected IDs.
   @Test func theLimitsCountRowsOfAnEarlierVersion() async throws {
     try await NightlyFixture.with(Shop(), HoldLimitTests.posts(30)) { nights in
       try await nights.run(HoldLimitTests.protected(1...30))
@@ -137,6 +139,7 @@ import Warehouse
     }
   }
 
+  /// A version without holds inserts its run without the SQL comment that the ledger requires.
   @Test func aProgramVersionWithoutHoldsIsRefused() async throws {
     try await withTestDatabase(.ledger) { database -> Void in
       try await database.withConnection { connection -> Void in
@@ -154,10 +157,10 @@ import Warehouse
     }
   }
 
-  /// Restored rows with their own IDs leave records. The digest of their batch must include these records.
+  /// A restored row that has its own ID gets an event record. The digest of the batch must include this record.
   @Test func restoredPostsOfAUserAreInTheSealedEvidence() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 300, users: 24)
+      try await fixture.addSamples(posts: 300, users: 24)
       let pipeline = try fixture.pipeline()
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       // The records that an earlier version would have created.

@@ -6,8 +6,9 @@ import Testing
 /// Rows that several IDs hold. A row is restored when its last holder is released, in any order of datasets,
 /// chunks and runs.
 @Suite struct HolderTests {
-  /// The reposts are their own dataset. The posts' dataset changes them too.
-  static let threeDatasets = """
+  /// The beginning of a definition. The tests add the datasets posts, reposts and users to it. The reposts are also a
+  /// target of the other two datasets.
+  static let definitionStart = """
     name: shop
     warehouse: ${DATABASE_URL}
     api: {base_url: "${COMPLIANCE_API_URL}", bearer_token: t, poll_seconds: 0.02, poll_seconds_max: 0.05}
@@ -71,12 +72,12 @@ import Testing
     INSERT INTO reposts VALUES (900, 9, 1, 'copy', 'internal'), (901, 10, 2, 'copy', 'public')
     """
 
-  private static func withThree(
+  private static func withThreeDatasets(
     _ order: [String], _ body: @escaping @Sendable (NightlyFixture) async throws -> Void
   ) async throws {
     try await NightlyFixture.with(
-      definition: threeDatasets + order.map(dataset).joined(),
-      tables: "\(Shop.tables)\n\(rows)", stageWise: true, body)
+      definition: definitionStart + order.map(dataset).joined(),
+      tables: "\(Shop.tables)\n\(rows)", runsStagesSeparately: true, body)
   }
 
   private static func repost(_ nights: NightlyFixture) async throws -> [String] {
@@ -90,7 +91,7 @@ import Testing
   func theReleaseOfTheLastOfThreeHoldersRestoresTheRow(order: [String], releases: [Int])
     async throws
   {
-    try await Self.withThree(order) { nights in
+    try await Self.withThreeDatasets(order) { nights in
       var holders = Set(0..<3)
       func answers() -> ([Int64: String], [Int64: String]) {
         var posts: [Int64: String] = [:]
@@ -112,7 +113,7 @@ import Testing
 
   @Test(arguments: orders)
   func aHolderThatIsAddedInALaterRunKeepsTheFormerValue(order: [String]) async throws {
-    try await Self.withThree(order) { nights in
+    try await Self.withThreeDatasets(order) { nights in
       try await nights.run([900: "protected"])
       try await nights.run([900: "protected", 9: "protected"])
       try await nights.run([9: "protected"], [1: "protected"])
@@ -123,10 +124,10 @@ import Testing
     }
   }
 
-  /// In one run, one ID is released and the other becomes a holder.
+  /// In one run, one ID is released and another ID becomes a holder.
   @Test(arguments: orders)
   func aRowWhoseHolderIsReplacedInOneRunStaysHidden(order: [String]) async throws {
-    try await Self.withThree(order) { nights in
+    try await Self.withThreeDatasets(order) { nights in
       try await nights.run([900: "protected"])
       for _ in 0..<2 {
         try await nights.run([9: "protected"])
@@ -145,7 +146,7 @@ import Testing
   func aHolderIsNotReleasedByAReasonOfHigherPriorityThanProtected(
     order: [String], reason: String
   ) async throws {
-    try await Self.withThree(order) { nights in
+    try await Self.withThreeDatasets(order) { nights in
       try await nights.run([900: "protected", 9: "protected"], [1: "protected"])
       try await nights.run([900: reason], [1: reason])
       #expect(try await Self.repost(nights) == ["(protected)"])
@@ -157,11 +158,11 @@ import Testing
     }
   }
 
-  /// A post and a user have the same number.
-  @Test(arguments: Shop.Way.allCases)
-  func aUsersAnswerDoesNotReleaseThePostOfTheSameNumber(way: Shop.Way) async throws {
+  /// A post and a user have the same ID.
+  @Test(arguments: Shop.Order.allCases)
+  func aUsersAnswerDoesNotReleaseThePostWithTheSameID(order: Shop.Order) async throws {
     try await NightlyFixture.with(
-      Shop(way: way),
+      Shop(order: order),
       """
       INSERT INTO users VALUES (7, 'seven');
       INSERT INTO posts (post_id, author_id, visibility) VALUES (7, 8, 'internal'), (8, 7, 'public')
@@ -178,10 +179,12 @@ import Testing
   }
 
   /// The author's answer hides two columns. The post's own answer hides one of them.
-  @Test(arguments: Shop.Way.allCases, [true, false])
-  func aColumnIsRestoredWhenItsLastHolderIsReleased(way: Shop.Way, authorFirst: Bool) async throws {
+  @Test(arguments: Shop.Order.allCases, [true, false])
+  func aColumnIsRestoredWhenItsLastHolderIsReleased(order: Shop.Order, authorFirst: Bool)
+    async throws
+  {
     let shop = Shop(
-      way: way, restore: "former", reachedSet: "{visibility: protected, searchable: false}")
+      order: order, restore: "former", reachedSet: "{visibility: protected, searchable: false}")
     try await NightlyFixture.with(
       shop,
       """
@@ -203,7 +206,7 @@ import Testing
     }
   }
 
-  /// The operator had hidden one column, and Lethe hides the other.
+  /// The operator had already hidden a post, or set one of its columns. Lethe sets only the columns that differ.
   @Test(arguments: Shop.restores)
   func onlyTheColumnsThatLetheChangedAreRestored(restore: String) async throws {
     let set = "{visibility: protected, searchable: false}"
@@ -228,14 +231,14 @@ import Testing
     }
   }
 
-  /// Every chunk has a few IDs, and every batch has one or two. So the holders of a row are in different chunks and
-  /// batches.
+  /// Every chunk has a few IDs, and every batch of posts has one or two. So the holders of a row are in different
+  /// chunks and batches.
   @Test(arguments: 0..<6)
   func rowsOfAllHoldersAreHiddenAfterRandomRuns(part: Int) async throws {
     let seed = SeededGenerator.seedOfTest()
-    let ways = Shop.Way.allCases
+    let applyOrders = Shop.Order.allCases
     let shop = Shop(
-      way: ways[part % 3], restore: part < 3 ? "former" : "{visibility: public}",
+      order: applyOrders[part % 3], restore: part < 3 ? "former" : "{visibility: public}",
       postKeys: ["chunk: {ids: \(part % 3 + 2)}", "batch: \(part % 2 + 1)"],
       userKeys: ["chunk: {ids: 2}"],
       postActions: [

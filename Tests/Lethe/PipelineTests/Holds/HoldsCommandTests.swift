@@ -33,7 +33,7 @@ import Testing
       let holders = try #require(holds.first?["holders"] as? [[String: Any]])
       #expect(Set(holders.compactMap { $0["id"] as? String }) == ["1", "9"])
       let text = try await nights.lethe("holds", "list", "--database", nights.url)
-      #expect(text.stdout.contains("3 rows are held in all, by 2 IDs"), "\(text.stdout)")
+      #expect(text.stdout.contains("3 rows are held in total, by 2 IDs"), "\(text.stdout)")
       let audit = try await nights.lethe(
         "audit", "show", "9", "--database", nights.url, "--output", "json")
       #expect((audit.json["holds"] as? [[String: Any]])?.count == 2)
@@ -43,7 +43,7 @@ import Testing
   @Test func holdsReleaseRestoresRowsAndSealsTheRelease() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.run([9: "protected"], [1: "protected"])
-      func release(_ arguments: String...) async throws -> Program.Ending {
+      func release(_ arguments: String...) async throws -> Program.Result {
         try await nights.lethe(
           ["holds", "release", "PIPELINE", "--output", "json", "--type"] + arguments)
       }
@@ -99,7 +99,7 @@ import Testing
     }
   }
 
-  /// The user's row is gone, so Lethe no longer asks about the user.
+  /// The user's row is deleted, so Lethe no longer asks about the user.
   @Test func holdsOfIDsThatAreNoLongerExportedAreCountedAndCanBeReleased() async throws {
     try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
       try await nights.run([:], [1: "protected", 2: "protected"])

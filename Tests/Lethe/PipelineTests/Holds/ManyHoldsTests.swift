@@ -2,18 +2,19 @@ import PostgreSQL
 import Testing
 
 /// The number of rows that a run reads from the ledger's tables of holds. This number grows with the number of holds,
-/// but not with the number of batches. The server has no statistics of the growing tables.
+/// but not with the number of batches. PostgreSQL has no statistics for these tables.
 @Suite struct ManyHoldsTests {
   private static let rows = 4_000
-  /// One scan of all holds for each batch would read 80 times the rows.
+  /// If each batch scanned all holds, a run would read each row 80 times.
   private static let batch = 50
+  /// The maximum number of times that a run may read each row.
   private static let timesMax = 30
 
   /// - Parameter authors: the number of users that hold the posts. Nil if the posts' own IDs hold them.
   @Test(arguments: [nil, 1, 1_000] as [Int?])
   func aRunReadsEachHoldAFewTimes(authors: Int?) async throws {
     let shop = Shop(
-      way: .postsFirst, restore: "former", limits: ", max_restored_percent: 100",
+      order: .postsFirst, restore: "former", limits: ", max_restored_percent: 100",
       postKeys: ["batch: \(Self.batch)"],
       userKeys: ["batch: \(Self.batch)", "batch_rows: \(8 * Self.batch)"])
     try await NightlyFixture.with(
@@ -24,7 +25,7 @@ import Testing
       SELECT p, 1 + p % \(authors ?? 1), 'internal' FROM generate_series(1, \(Self.rows)) AS p
       """
     ) { nights in
-      try await Self.planForMany(nights)
+      try await Self.planAsForManyRows(nights)
       let all = Dictionary(
         uniqueKeysWithValues: (1...Int64(authors ?? Self.rows)).map { ($0, "protected") })
       let answers: [(posts: [Int64: String], users: [Int64: String])] =
@@ -43,7 +44,7 @@ import Testing
 
   /// The planner's cost for a scan of such a small table is almost zero. This setting raises the cost of each row, so
   /// that the server plans as for a table of millions of rows. The statistics of the tables do not change.
-  private static func planForMany(_ nights: NightlyFixture) async throws {
+  private static func planAsForManyRows(_ nights: NightlyFixture) async throws {
     try await nights.execute(
       """
       DO $$ BEGIN
@@ -58,7 +59,7 @@ import Testing
   /// Rows with a hold and rows without a hold are deleted.
   @Test func aRunOfDeletionsReadsEachHoldAFewTimes() async throws {
     let shop = Shop(
-      way: .postsFirst, restore: "former", limits: ", max_restored_percent: 100",
+      order: .postsFirst, restore: "former", limits: ", max_restored_percent: 100",
       postKeys: ["batch: \(Self.batch)"], postActions: ["deleted": "delete"])
     try await NightlyFixture.with(
       shop,
@@ -67,7 +68,7 @@ import Testing
       SELECT p, 1, 'internal' FROM generate_series(1, \(2 * Self.rows)) AS p
       """
     ) { nights in
-      try await Self.planForMany(nights)
+      try await Self.planAsForManyRows(nights)
       let half = Int64(Self.rows)
       try await nights.run(Dictionary(uniqueKeysWithValues: (1...half).map { ($0, "protected") }))
       let before = try await Self.rowsRead(nights)

@@ -14,8 +14,8 @@ struct ModelCase {
   private var uncollected: [Int] = []
   private var unapplied: [Int] = []
   private var setAside: Set<Int> = []
-  /// Whether an event can be applied in several transactions. Then the changes before a refusal remain, but the model
-  /// applies or refuses an event as a whole.
+  /// Whether Lethe can apply one event in several transactions. Such a case has no unwritable rows. With them, the
+  /// changes before a refusal would remain in the warehouse, but the model applies or refuses an event as a whole.
   private let hasParts: Bool
 
   /// The SQL that `ModelTests` runs on the reference warehouse before the first case.
@@ -26,10 +26,10 @@ struct ModelCase {
     ALTER TABLE warehouse.users DROP CONSTRAINT users_visibility_check,
       ALTER visibility DROP NOT NULL, ADD likes integer NOT NULL DEFAULT 0;
     ALTER TABLE warehouse.reposts ADD visibility text, ADD likes integer NOT NULL DEFAULT 0;
-    CREATE TABLE warehouse.stubborn (id bigint PRIMARY KEY);
+    CREATE TABLE warehouse.unwritable (id bigint PRIMARY KEY);
     CREATE FUNCTION warehouse.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-      IF EXISTS (SELECT FROM warehouse.stubborn AS s
+      IF EXISTS (SELECT FROM warehouse.unwritable AS s
                  WHERE s.id = (to_jsonb(OLD)->>TG_ARGV[0])::bigint) THEN
         RAISE EXCEPTION 'nobody may write this row';
       END IF;
@@ -54,11 +54,12 @@ struct ModelCase {
     hasParts = !plan.isAtomic && batch.contains("batch_rows")
     driver = ModelDriver(
       name: "m\(number)",
-      pieces: "chunk: {ids: \(chunk)}" + "\n    "
+      sizes: "chunk: {ids: \(chunk)}" + "\n    "
         + (plan.isAtomic ? "atomic: chunk" : "batch: \(batch)"),
       on: connection, copying: copying, directory: directory)
   }
 
+  /// Runs the case.
   /// - Returns: the differences from the model.
   mutating func run() async throws -> [String] {
     for _ in 0..<20 { try await writer.write(&model, &random) }
@@ -68,12 +69,12 @@ struct ModelCase {
       }
       try await export()
       for _ in 0..<Int.random(in: 0...4, using: &random) { try await writer.write(&model, &random) }
-      try await setStubborn(random.happens(0.3, .refusals) && !hasParts)
+      try await setUnwritable(random.happens(0.3, .refusals) && !hasParts)
       try await work(share: ModelKind.late.isUsed && random.happens(0.6) ? 0.75 : 1)
       if random.happens(0.1, .giving_up) { try await giveUp() }
       if random.happens(0.5) { try await retry() }
     }
-    try await setStubborn(false)
+    try await setUnwritable(false)
     try await work(share: 1)
     try await retry()
     return try await ModelOutcome(connection: connection, base: base).differences(model)
@@ -115,15 +116,15 @@ struct ModelCase {
 
   // MARK: Refusals
 
-  /// Makes writes to some rows fail (the stubborn rows), or allows all writes again.
-  private mutating func setStubborn(_ some: Bool) async throws {
-    try await connection.execute("DELETE FROM warehouse.stubborn")
-    model.stubborn = []
-    guard some else { return }
+  /// Makes writes to some rows fail (the unwritable rows), or allows all writes again.
+  private mutating func setUnwritable(_ hasUnwritableRows: Bool) async throws {
+    try await connection.execute("DELETE FROM warehouse.unwritable")
+    model.unwritable = []
+    guard hasUnwritableRows else { return }
     for id in Array(base + 100...base + 111) + Array(base + 500...base + 507)
     where random.happens(0.2) {
-      try await connection.execute("INSERT INTO warehouse.stubborn VALUES (\(literal: id))")
-      model.stubborn.insert("\(id)")
+      try await connection.execute("INSERT INTO warehouse.unwritable VALUES (\(literal: id))")
+      model.unwritable.insert("\(id)")
     }
   }
 
@@ -139,7 +140,7 @@ struct ModelCase {
   private mutating func giveUp() async throws {
     guard let chosen = (unapplied + uncollected).randomElement(using: &random) else { return }
     try await driver.giveUp(runOf: chosen)
-    for index in model.chunks.indices where driver.areOfOneRun(chosen, index) {
+    for index in model.chunks.indices where driver.belongToSameRun(chosen, index) {
       model.chunks[index].isGivenUp = true
       setAside.remove(index)
       unapplied.removeAll { $0 == index }

@@ -1,4 +1,4 @@
-/// A chunk of the model, the response of its job, and its progress.
+/// A chunk of the model, the result of its job, and its progress.
 struct ModelChunk: Sendable {
   struct Answer: Hashable, Sendable {
     var reason: String
@@ -12,7 +12,7 @@ struct ModelChunk: Sendable {
     case unknown(Int64)
     /// The API's report that a value in its input is not an ID.
     case invalid(String)
-    /// JSON that cannot be attributed to an ID.
+    /// A JSON object without an ID.
     case unattributable
     /// A line that is not JSON.
     case garbage
@@ -28,6 +28,7 @@ struct ModelChunk: Sendable {
     }
   }
 
+  /// An answer that is collected and not applied yet.
   struct Waiting: Sendable {
     var answer: Answer
     var isSuperseded = false
@@ -38,7 +39,7 @@ struct ModelChunk: Sendable {
   let range: ClosedRange<Int64>
   /// The time of the export on the model's clock.
   let exportedAt: Int
-  /// The time when the API created the job. This time orders the responses.
+  /// The time when the API created the job. This time orders the answers.
   let askedAt: Int
   let plan: ModelPlan
   let lines: [Line]
@@ -47,12 +48,12 @@ struct ModelChunk: Sendable {
   /// IDs that were holders and are clean in the result.
   var cleanIDs: Set<Int64> = []
   var isCollected = false
-  /// Whether the chunk's run was given up. Then the waiting entries are never applied.
+  /// Whether the chunk's run was given up. The waiting entries of such a chunk are never applied.
   var isGivenUp = false
 
   // MARK: The meaning of the result
 
-  /// Whether the body is a result: it is empty, or it has a line for an ID of the chunk.
+  /// Whether the body is a result. A result has only blank lines, or it has a line for an ID of the chunk.
   var isResult: Bool {
     lines.allSatisfy { if case .blank = $0 { true } else { false } }
       || lines.contains { $0.id.map(ids.contains) ?? false }
@@ -74,18 +75,19 @@ struct ModelChunk: Sendable {
   }
 
   /// Whether the ID is clean because the result has no line for it.
-  func speaksBySilence(of id: Int64) -> Bool {
+  func isClean(bySilenceAbout id: Int64) -> Bool {
     ids.contains(id) && silenceMeansClean && !lines.contains { $0.id == id }
   }
 
   /// Whether the result decides about the ID. The ledger records the range of an applied chunk, but not whether an ID
   /// in the range was in the chunk.
-  func speaks(of id: Int64) -> Bool {
+  func decides(about id: Int64) -> Bool {
     if events[id] != nil { return true }
-    return ids.contains(id) ? speaksBySilence(of: id) : silenceMeansClean
+    return ids.contains(id) ? isClean(bySilenceAbout: id) : silenceMeansClean
   }
 
-  /// Whether silence about an ID means that the ID is clean: each line can be attributed to an ID.
+  /// Whether silence about an ID means that the ID is clean. This is true only if it is known for each line which ID
+  /// the line is about.
   private var silenceMeansClean: Bool {
     isResult
       && lines.allSatisfy { line in

@@ -14,8 +14,8 @@ import Warehouse
 @testable import CollectStage
 
 /// Runs Lethe's own stages on a real warehouse, with the same input that `WarehouseModel` gets in memory. The driver
-/// does not use the API: it updates a job's row directly and writes the job's response to a file. Of the model's files,
-/// only this one depends on the stages and on the ledger's tables.
+/// does not use the API: it updates a job's row directly and writes the job's result to a file. Of the model's files,
+/// only this one depends on Lethe's stages.
 struct ModelDriver {
   /// A run and the objects that its stages use.
   private struct StartedRun {
@@ -30,7 +30,7 @@ struct ModelDriver {
   let directory: FilePath
   let name: String
   /// The keys of a dataset that set the sizes of its chunks and batches.
-  let pieces: String
+  let sizes: String
   private let lease = Lease()
   private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
   private var runs: [StartedRun] = []
@@ -38,10 +38,10 @@ struct ModelDriver {
   private var chunks: [(id: Int64, run: Int)] = []
 
   init(
-    name: String, pieces: String, on connection: Connection, copying: Connection,
+    name: String, sizes: String, on connection: Connection, copying: Connection,
     directory: FilePath
   ) {
-    (self.name, self.pieces) = (name, pieces)
+    (self.name, self.sizes) = (name, sizes)
     (self.connection, self.copying, self.directory) = (connection, copying, directory)
   }
 
@@ -57,7 +57,7 @@ struct ModelDriver {
   /// - Returns: the chunks, in the order of the model's chunks.
   mutating func export(_ plan: ModelPlan) async throws -> [Exported] {
     try await connection.waitForOtherDatabases()
-    let yaml = plan.yaml(name: name, pieces: pieces)
+    let yaml = plan.yaml(name: name, sizes: sizes)
     let definition = try Pipeline.parse(yaml: yaml, file: "model.yaml", environment: [:]).definition
     let catalog = try await Catalog(of: definition, on: connection)
     let run = try await RunLedger(connection: connection)
@@ -86,42 +86,42 @@ struct ModelDriver {
 
   private var ledger: ChunkLedger { ChunkLedger(connection: connection, lease: lease) }
 
-  /// Moves a chunk's job through its states until it is complete.
+  /// Records a completed job for a chunk.
   func ask(_ index: Int, askedAt: Int) async throws {
     let id = chunks[index].id
     let attempt = try await ledger.jobIntended(for: ledger.chunk(id))
     let created = try await ledger.jobCreated(
       attempt, of: ledger.chunk(id), apiID: "\(id)",
       at: Timestamp(microsecondsSince2000: Int64(askedAt) * 1_000_000))
-    try await ledger.uploadRecorded(created, of: ledger.chunk(id))
+    try await ledger.fileUploaded(created, of: ledger.chunk(id))
     try await ledger.jobCompleted(created, of: ledger.chunk(id))
   }
 
   // MARK: Collect and apply
 
-  /// Collects a body. A body that is not a result is refused, and nothing of it is kept.
-  func collect(_ index: Int, _ body: ModelChunk) async throws {
+  /// Collects the body of a chunk's result. A body that is not a result is refused, and nothing of it is kept.
+  func collect(_ index: Int, _ modelChunk: ModelChunk) async throws {
     do {
-      try await collect(index, lines: body.lines)
-    } catch  where !body.isResult {}
+      try await collect(index, lines: modelChunk.lines)
+    } catch  where !modelChunk.isResult {}
   }
 
   private func collect(_ index: Int, lines: [ModelChunk.Line]) async throws {
     let chunk = try await ledger.chunk(chunks[index].id)
     guard let attempt = try await ledger.liveAttempt(at: chunk) else { return }
     let path = FilePath(chunk.path + ".result")
-    try lines.map(Self.text).joined()
-      .write(toFile: path.string, atomically: false, encoding: .utf8)
+    let text = lines.map(Self.text).joined()
+    try text.write(toFile: path.string, atomically: false, encoding: .utf8)
     let ids = try ChunkIndex(verifying: chunk.file)
     let (connection, ledger) = (connection, ledger)
     _ = try await connection.withTransaction { transaction in
       let (lines, kept) = try await ResultLoad(
         transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt,
         stored: stored(of: chunk, index)
-      ).run(path: path, index: ids)
+      ).run(path: path, bytes: text.utf8.count, index: ids)
       return try await ledger.resultCollected(
         attempt, of: chunk,
-        .init(bytes: 0, lines: lines, kept: kept, sha256: [UInt8](repeating: 0, count: 32)),
+        .init(bytes: 0, lines: lines, quarantined: kept, sha256: [UInt8](repeating: 0, count: 32)),
         on: transaction)
     }
   }
@@ -142,7 +142,7 @@ struct ModelDriver {
     }
   }
 
-  /// Retries the work of a chunk that was set aside, unless newer responses superseded all of it.
+  /// Retries the work of a chunk that was set aside, unless newer answers superseded all of it.
   func retry(_ index: Int) async throws {
     let chunk = try await ledger.chunk(chunks[index].id)
     let runs = RunLedger(connection: connection)
@@ -172,7 +172,7 @@ struct ModelDriver {
   }
 
   /// Whether two chunks belong to the same run.
-  func areOfOneRun(_ left: Int, _ right: Int) -> Bool {
+  func belongToSameRun(_ left: Int, _ right: Int) -> Bool {
     chunks[left].run == chunks[right].run
   }
 
@@ -201,7 +201,8 @@ struct ModelDriver {
 
   // MARK: The content of the ledger
 
-  /// Each query returns an ID and a text for each entry. The ID shows which case the entry belongs to.
+  // Each query returns an ID and a text for each entry. The ID shows which case the entry belongs to.
+
   static let tombstones = "SELECT id, concat_ws(' ', type, id, reason) FROM lethe.tombstone"
 
   static let rehydrations = "SELECT id, id::text FROM lethe.rehydration"
@@ -214,7 +215,7 @@ struct ModelDriver {
           UNION ALL SELECT id, action, type, reason, NULL, NULL FROM \(PipelineFixture.tracedEvents) AS t) AS e
     """
 
-  /// The columns of a hold: the row, the column, the former value, and the new value.
+  /// The held columns: the row, the column, the former value, and the value that Lethe set.
   static let holds = """
     SELECT k.value::bigint, concat_ws(' ', table_name, k.value, f.key, \(plain("f.value")),
                                       \(plain("set_to ->> f.key")))
@@ -229,7 +230,7 @@ struct ModelDriver {
     WHERE h.set_to ? c.name
     """
 
-  /// A kept value in the form of the model. For JSON, this is the list of the keys.
+  /// A value of a hold in the form of the model. A JSON value is the list of its keys.
   private static func plain(_ value: String) -> String {
     """
     CASE WHEN f.key = 'raw' AND \(value) IS NOT NULL

@@ -26,12 +26,12 @@ struct ModelOutcome {
     differences += try await compare(
       "record", ModelDriver.records, model.records.map(\.description),
       leavingOut: { text in
-        // A clean response that was superseded has no effect.
+        // A superseded clean answer has no effect, so its record is not compared.
         Self.isAbout(model.refused, word: 2, of: text)
           || text.contains(" clean ") && text.hasSuffix(" superseded")
       })
     guard ModelKind.holds.isUsed else { return differences }
-    // If another writer deleted a row, the row's hold may or may not exist.
+    // If another writer deleted a row, the row's hold can remain for some time. So these holds are not compared.
     let isGone: (String) -> Bool = { text in
       let words = text.split(separator: " ")
       let table = words[0] == "warehouse.post_media" ? "media" : words[0].dropFirst(10)
@@ -55,6 +55,7 @@ struct ModelOutcome {
   }
 
   /// Whether a text is about an ID of the set, or about a change made by an event of such an ID.
+  /// - Parameter word: the index of the text's word that is the ID. The word before it is the type.
   private static func isAbout(
     _ ids: Set<WarehouseModel.ID>, word: Int, of text: String
   ) -> Bool {
@@ -109,7 +110,7 @@ struct ModelOutcome {
     return right.sorted().difference(from: left.sorted()).map { change in
       switch change {
       case .insert(_, let row, _): "\(what) missing: \(row)"
-      case .remove(_, let row, _): "\(what) too many: \(row)"
+      case .remove(_, let row, _): "\(what) unexpected: \(row)"
       }
     }
   }

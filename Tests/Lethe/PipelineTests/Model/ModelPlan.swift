@@ -1,7 +1,8 @@
 /// The content of a definition, in the terms of the model. The driver writes the definition's YAML from the plan, and
 /// the model follows the plan.
 struct ModelPlan: Sendable {
-  /// A column's value as text. NULL is `null`. JSON is its sorted keys, separated by commas.
+  /// A column's value as text. The constant `null` stands for NULL. A JSON value is the list of its sorted keys,
+  /// separated by commas.
   typealias Value = String
   static let null = "-"
 

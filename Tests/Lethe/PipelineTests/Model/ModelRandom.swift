@@ -150,7 +150,7 @@ extension ModelPlan {
         datasets[index].name = "\(datasets[index].table)_\(Int.random(in: 0..<3, using: &random))"
       }
     case 3:
-      // The posts of a protected user are not a target any more.
+      // Some targets of the users' dataset are removed.
       for index in datasets.indices where datasets[index].type == "users" {
         datasets[index].targets.removeAll { $0.table == random.one(of: ["posts", "reposts"]) }
       }
@@ -169,7 +169,7 @@ extension ModelChunk.Line {
     "users": ["deleted", "suspended", "deactivated", "protected"],
   ]
 
-  /// The lines of a response to a chunk, both valid lines and lines that the API should never send.
+  /// The lines of a chunk's result, both valid lines and lines that the API should never send.
   static func random(
     _ type: String, _ ids: Set<Int64>, foreign: Int64, _ random: inout SeededGenerator
   ) -> [Self] {

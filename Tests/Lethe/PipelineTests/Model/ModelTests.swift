@@ -4,9 +4,9 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Random warehouses and definitions, with random responses over several runs and other writers in between.
-/// Some responses are unreadable, collected or applied late, refused, or given up. The tests compare each
-/// outcome with a model in memory.
+/// Random warehouses and definitions, with random answers over several runs and other writers in between. Some results
+/// are unreadable, or are collected or applied late. Some events are refused, and some runs are given up. The tests
+/// compare each outcome with a model in memory.
 ///
 /// A failure names its seed. `LETHE_MODEL_SEED` and `LETHE_MODEL_CASES=1` repeat the same case.
 /// `LETHE_MODEL_CASES` sets the number of cases for each of the four databases. Use thousands in a manual run.

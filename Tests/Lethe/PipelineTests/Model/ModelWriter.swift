@@ -126,13 +126,13 @@ struct ModelWriter {
       ("posts", "post_id"), ("posts", "post_id"), ("users", "user_id"), ("reposts", "repost_id"),
     ])
     guard let key = (model.rows[table] ?? [:]).keys.sorted().randomElement(using: &random),
-      !model.stubborn.contains(key), let number = Int64(key)
+      !model.unwritable.contains(key), let number = Int64(key)
     else { return nil }
     return (table, id, number)
   }
 
-  /// Makes a hidden row public in its held column. A row that is not held may also become hidden. If a row has
-  /// several held columns, the writer does not change one of them alone.
+  /// Changes the visibility of a row. A held row gets a value that does not hide it. A row with another held column
+  /// is not changed.
   private func changeVisibility(
     _ model: inout WarehouseModel, _ random: inout SeededGenerator
   ) async throws {
@@ -177,7 +177,7 @@ struct ModelWriter {
     _ model: inout WarehouseModel, _ random: inout SeededGenerator
   ) async throws {
     guard let post = model.rehydrations.sorted().randomElement(using: &random),
-      !model.stubborn.contains("\(post)")
+      !model.unwritable.contains("\(post)")
     else { return }
     try await connection.execute("DELETE FROM lethe.rehydration WHERE id = \(literal: post)")
     model.rehydrations.remove(post)

@@ -1,19 +1,19 @@
 /// Writes a plan of the model as a definition.
 extension ModelPlan {
-  /// - Parameter pieces: the keys that set the sizes of a dataset's chunks and batches.
-  func yaml(name: String, pieces: String) -> String {
+  /// - Parameter sizes: the keys that set the sizes of a dataset's chunks and batches.
+  func yaml(name: String, sizes: String) -> String {
     """
     name: \(name)
     warehouse: none
     api: {bearer_token: none}
     limits: {max_redacted_percent: 100, max_redacted_rows: 100000, allow_whole_chunks: true, max_restored_percent: 100}
     datasets:
-    \(datasets.map { yaml($0, pieces) }.joined(separator: "\n"))
+    \(datasets.map { yaml($0, sizes) }.joined(separator: "\n"))
 
     """
   }
 
-  private func yaml(_ dataset: Dataset, _ pieces: String) -> String {
+  private func yaml(_ dataset: Dataset, _ sizes: String) -> String {
     let ids = "BETWEEN \(dataset.ids.lowerBound) AND \(dataset.ids.upperBound)"
     return """
         \(dataset.name):
@@ -21,7 +21,7 @@ extension ModelPlan {
           table: \(Self.table(dataset.table))
           id: \(dataset.id)
           where: \(dataset.id) \(ids)
-          \(pieces)
+          \(sizes)
           actions: {\(Self.yaml(dataset.actions))}
           targets: [\(dataset.targets.map(Self.yaml).joined(separator: ",\n            "))]
       """
@@ -50,14 +50,15 @@ extension ModelPlan {
     case .ignore: return "ignore"
     case .delete: return "delete"
     case .protect(let set, let restore):
-      let word =
+      let restoreYAML =
         switch restore {
         case .none: "none"
         case .former: "former"
-        // No row ever had these values, so they must never appear.
+        // Lethe must not use these values, because it knows all former values. No row ever had them, except
+        // `searchable: true`.
         case .values: yaml(set.mapValues { _ in "never" })
         }
-      return "{protect: {set: \(yaml(set)), restore: \(word)}}"
+      return "{protect: {set: \(yaml(set)), restore: \(restoreYAML)}}"
     case .redact(let erasures): return "{redact: {\(yaml(erasures))}}"
     case .scrub(let erasures): return "{scrub_geo: {\(yaml(erasures))}}"
     case .rehydrate(let mark): return "{rehydrate: {set: \(yaml(mark))}}"

@@ -68,8 +68,8 @@ struct WarehouseModel {
   private(set) var records: [Record] = []
   private var editsSeen: Set<Seen> = []
   /// IDs of posts and reposts whose rows cannot be written now.
-  var stubborn: Set<String> = []
-  /// Whether the current event had to write a stubborn row.
+  var unwritable: Set<String> = []
+  /// Whether the current event had to write an unwritable row.
   private var isRefused = false
   /// IDs that had a refused event at some time. Their records are not compared.
   private(set) var refused: Set<ID> = []
@@ -80,7 +80,7 @@ struct WarehouseModel {
     let chunk = chunks[index]
     guard chunk.isResult else { return }
     for (id, answer) in chunk.events { chunks[index].waiting[id] = .init(answer: answer) }
-    for id in chunk.ids where chunk.speaksBySilence(of: id) {
+    for id in chunk.ids where chunk.isClean(bySilenceAbout: id) {
       if isHolder(ID(type: chunk.type, id: id)) {
         chunks[index].waiting[id] = .init(answer: .init(reason: "clean"))
         chunks[index].cleanIDs.insert(id)
@@ -89,7 +89,8 @@ struct WarehouseModel {
     for other in chunks.indices where chunks[other].type == chunk.type {
       guard chunks[other].isCollected else { continue }
       if chunks[other].askedAt < chunk.askedAt {
-        for id in chunks[other].waiting.keys where chunk.ids.contains(id) && chunk.speaks(of: id) {
+        for id in chunks[other].waiting.keys
+        where chunk.ids.contains(id) && chunk.decides(about: id) {
           chunks[other].waiting[id]?.isSuperseded = true
         }
       } else {
@@ -103,13 +104,13 @@ struct WarehouseModel {
   }
 
   /// Whether a newer job supersedes this chunk's answer about an ID. The newer job's result was collected earlier. If
-  /// that result does not name the ID, nothing records any more whether the newer chunk contained the ID. In this case,
-  /// the answer is superseded if the ID has a row, because the next run asks about the ID again. If the ID has no row,
-  /// no later run asks about it, so the answer is applied.
+  /// that result does not name the ID, the ledger no longer records whether the newer chunk contained the ID. Then it
+  /// matters whether the ID has a row. If it has a row, the answer is superseded, because the next run asks about the
+  /// ID again. If it has no row, the answer is applied, because no later run asks about the ID.
   private func isSuperseded(
     _ id: Int64, _ answer: ModelChunk.Answer, of chunk: ModelChunk, by other: ModelChunk
   ) -> Bool {
-    guard other.range.contains(id), other.speaks(of: id) else { return false }
+    guard other.range.contains(id), other.decides(about: id) else { return false }
     if other.events[id] != nil || other.cleanIDs.contains(id) { return true }
     guard answer.reason != "clean", let dataset = chunk.plan.dataset(of: id, type: chunk.type)
     else { return false }
@@ -120,8 +121,8 @@ struct WarehouseModel {
 
   // MARK: Apply
 
-  /// Applies the waiting entries of a chunk. An event that must write a stubborn row is set aside alone, and all
-  /// others are applied. If the chunk is one transaction, the whole chunk is set aside.
+  /// Applies the waiting entries of a chunk. An event that must write an unwritable row is set aside alone, and all
+  /// others are applied. If the chunk is applied in one transaction, such an event sets the whole chunk aside.
   mutating func apply(_ index: Int) {
     let before = self
     let chunk = chunks[index]
@@ -161,15 +162,15 @@ struct WarehouseModel {
     } else {
       perform(action, on: dataset.table, where: dataset.id, is: "\(id)", key)
     }
-    let word = Self.word(action)
-    if ["delete", "redact"].contains(word), tombstones[key] == nil { tombstones[key] = reason }
-    record(key, reason, reason == "clean" ? "restore" : word)
+    let name = Self.name(of: action)
+    if ["delete", "redact"].contains(name), tombstones[key] == nil { tombstones[key] = reason }
+    record(key, reason, reason == "clean" ? "restore" : name)
     if reason == "tweet_edited" {
       editsSeen.insert(Seen(id: id, redactedAt: answer.redactedAt))
     }
   }
 
-  private static func word(_ action: ModelPlan.Action) -> String {
+  private static func name(of action: ModelPlan.Action) -> String {
     switch action {
     case .ignore: "ignore"
     case .delete: "delete"
@@ -194,9 +195,9 @@ struct WarehouseModel {
         let isChanged = perform(action, RowKey(table: target.table, key: key), cause)
         guard isChanged, target.id != nil, let number = Int64(key) else { continue }
         let id = ID(type: "tweets", id: number)
-        let word = Self.word(action)
-        if ["delete", "redact"].contains(word), tombstones[id] == nil { tombstones[id] = reason }
-        record(id, reason, word, cause: cause.id)
+        let name = Self.name(of: action)
+        if ["delete", "redact"].contains(name), tombstones[id] == nil { tombstones[id] = reason }
+        record(id, reason, name, cause: cause.id)
       }
     }
   }
@@ -318,7 +319,7 @@ struct WarehouseModel {
   private mutating func write(_ key: RowKey, _ changes: [String: Value]?) -> Bool {
     guard var row = rows[key.table]?[key.key] else { return false }
     if let changes, changes.allSatisfy({ row.columns[$0.key] == $0.value }) { return false }
-    if ["posts", "reposts"].contains(key.table), stubborn.contains(key.key) { isRefused = true }
+    if ["posts", "reposts"].contains(key.table), unwritable.contains(key.key) { isRefused = true }
     guard let changes else {
       rows[key.table]?[key.key] = nil
       return true

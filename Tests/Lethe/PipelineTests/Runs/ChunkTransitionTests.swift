@@ -44,8 +44,8 @@ import Vocabulary
       _ = try await fixture.ledger.jobCreated(
         fixture.attempt(), of: fixture.chunk, apiID: "\(fixture.jobID)", at: nil)
     },
-    Record(testDescription: "uploadRecorded", makes: [.fileUploaded], hasResult: false) { fixture in
-      try await fixture.ledger.uploadRecorded(fixture.attempt(), of: fixture.chunk)
+    Record(testDescription: "fileUploaded", makes: [.fileUploaded], hasResult: false) { fixture in
+      try await fixture.ledger.fileUploaded(fixture.attempt(), of: fixture.chunk)
     },
     Record(testDescription: "jobCompleted", makes: [.jobCompleted], hasResult: false) { fixture in
       try await fixture.ledger.jobCompleted(fixture.attempt(), of: fixture.chunk)
@@ -56,7 +56,7 @@ import Vocabulary
       _ = try await fixture.connection.withTransaction { transaction in
         try await fixture.ledger.resultCollected(
           attempt, of: fixture.chunk,
-          .init(bytes: 0, lines: 0, kept: 0, sha256: [UInt8](repeating: 0, count: 32)),
+          .init(bytes: 0, lines: 0, quarantined: 0, sha256: [UInt8](repeating: 0, count: 32)),
           on: transaction)
       }
     },
@@ -108,7 +108,7 @@ import Vocabulary
   ]
 
   @Test(arguments: records)
-  func aTransitionThatIsNotInTheTableIsRefused(record: Record) async throws {
+  func onlyDefinedTransitionsAreMade(record: Record) async throws {
     try await withTestDatabase(.ledger) { database in
       try await database.withConnection { connection in
         for state in ChunkState.allCases {
@@ -197,7 +197,7 @@ import Vocabulary
       chunk: try await ledger.chunk(chunkID), jobID: jobID)
   }
 
-  /// One of the calls above makes each transition, and each state has a transition that leaves it.
+  /// Each transition of `ChunkTransition.all` occurs in `records`, and each state has a transition that leaves it.
   @Test func eachTransitionIsTestedAndEachStateCanBeLeft() {
     for transition in ChunkTransition.all {
       #expect(Self.records.contains { $0.makes.contains(transition) }, "\(transition)")

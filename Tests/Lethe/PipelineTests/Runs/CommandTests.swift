@@ -5,21 +5,22 @@ import PostgreSQL
 import TestSupport
 import Testing
 
+/// The output and the exit codes of the `lethe` commands.
 @Suite struct CommandTests {
   private func lethe(_ fixture: PipelineFixture, _ arguments: String...) async throws
-    -> Program.Ending
+    -> Program.Result
   {
     try await Program.run("lethe", arguments, environment: fixture.environment)
   }
 
   @Test func theLastLineOfStdoutIsOneJSONObject() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
-      let ending = try await lethe(fixture, "run", try fixture.definitionFile(), "--output", "json")
-      #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(ending.json["run_id"] as? Int == 1)
-      #expect(ending.json["status"] as? String == "done")
-      let datasets = try #require(ending.json["datasets"] as? [String: [String: Any]])
+      try await fixture.addSamples(posts: 500)
+      let result = try await lethe(fixture, "run", try fixture.definitionFile(), "--output", "json")
+      #expect(result.code == 0, "\(result.stderr)")
+      #expect(result.json["run_id"] as? Int == 1)
+      #expect(result.json["status"] as? String == "done")
+      let datasets = try #require(result.json["datasets"] as? [String: [String: Any]])
       for key in ["ids", "chunks", "jobs", "events", "rows", "quarantined", "seconds"] {
         #expect(datasets["posts"]?[key] != nil, "\(key)")
       }
@@ -31,12 +32,12 @@ import Testing
 
   @Test func noSecretIsWrittenAnywhere() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
-      let ending = try await lethe(
+      try await fixture.addSamples(posts: 500)
+      let result = try await lethe(
         fixture, "run", try fixture.definitionFile(), "--log-level", "debug", "--log-format", "json"
       )
-      #expect(ending.code == 0)
-      for text in [ending.stdout, ending.stderr] {
+      #expect(result.code == 0)
+      for text in [result.stdout, result.stderr] {
         #expect(!text.contains(PipelineFixture.token))
         #expect(!text.contains("token="))
         #expect(!text.contains(fixture.database.url))
@@ -53,9 +54,9 @@ import Testing
     }
   }
 
-  @Test func aSecondProcessReportsThatTheFirstHoldsTheLock() async throws {
+  @Test func aSecondProcessReportsThatTheFirstWorksOnThePipeline() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       fixture.gate.hold { if case .processing = $0 { true } else { false } }
       let file = try fixture.definitionFile()
       let first = try Program("lethe", ["run", file], environment: fixture.environment)
@@ -73,17 +74,17 @@ import Testing
 
   /// The package of both programs has one version. An operator who reports a bug can read it from either program.
   @Test func bothProgramsHaveTheSameVersion() async throws {
-    let ending = try await Program.run("lethe", ["--version"])
-    #expect(ending.code == 0)
-    #expect(ending.stdout.wholeMatch(of: /[0-9]+\.[0-9]+\.[0-9]+\n/) != nil)
+    let result = try await Program.run("lethe", ["--version"])
+    #expect(result.code == 0)
+    #expect(result.stdout.wholeMatch(of: /[0-9]+\.[0-9]+\.[0-9]+\n/) != nil)
     let server = try await Program.run("compliance-server", ["--version"])
     #expect(server.code == 0)
-    #expect(server.stdout == ending.stdout)
+    #expect(server.stdout == result.stdout)
   }
 
   @Test func theExitCodeShowsTheOutcome() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       let file = try fixture.definitionFile()
       #expect(try await lethe(fixture, "apply", file, "--skip-if-idle").code == 99)
       #expect(try await lethe(fixture, "run", file, "--no-such-flag").code == 2)
@@ -92,7 +93,7 @@ import Testing
       #expect(try await lethe(fixture, "check", file).code == 0)
 
       let misspelt = try fixture.definitionFile {
-        $0.replacing("warehouse.users", with: "warehouse.user")
+        $0.editing("warehouse.users", to: "warehouse.user")
       }
       let line =
         try #require(
@@ -108,7 +109,7 @@ import Testing
       #expect(refused.stderr.contains("remedy:"))
 
       let tight = try fixture.definitionFile {
-        $0.replacing("max_redacted_percent: 60", with: "max_redacted_percent: 1")
+        $0.editing("max_redacted_percent: 60", to: "max_redacted_percent: 1")
       }
       let stopped = try await lethe(fixture, "run", tight)
       #expect(stopped.code == 3)
@@ -117,7 +118,7 @@ import Testing
   }
 
   @Test(arguments: [("complete", 4), ("failed", 5)] as [(String, Int32)])
-  func anErrorOfTheAPIIsReported(status: String, code: Int32) async throws {
+  func quarantinedLinesAndAFailedJobAreReported(status: String, code: Int32) async throws {
     let line = #"{"id":"1","action":"delete","reason":"withheld"}"# + "\n"
     let script = ScriptedAPI.Script(result: { _ in line }, status: status, error: "no space")
     try await PipelineFixture.with { fixture in
@@ -129,16 +130,29 @@ import Testing
       let file = try fixture.definitionFile { CollectTests.postsOnly($0) }
       try await ScriptedAPI(script).serving { url in
         let environment = fixture.environment.merging(["COMPLIANCE_API_URL": url]) { $1 }
-        let ending = try await Program.run("lethe", ["run", file], environment: environment)
-        #expect(ending.code == code, "\(ending.stderr)")
-        #expect(ending.stdout.contains(code == 4 ? "1 lines were not applied" : "no space"))
+        let result = try await Program.run("lethe", ["run", file], environment: environment)
+        #expect(result.code == code, "\(result.stderr)")
+        #expect(result.stdout.contains(code == 4 ? "1 lines were not applied" : "no space"))
+        guard code != 4 else { return }
+        // Each failed attempt is one line that says what happens next. lethe status says the same of the last one.
+        let failures = result.stderr.split(separator: "\n").filter { $0.contains(" failed: job ") }
+        #expect(failures.count == 3)
+        #expect(failures.allSatisfy { $0.contains("chunk 1 (posts #1)") })
+        #expect(
+          failures.dropLast().allSatisfy {
+            $0.contains(/job [0-9]+ .*; the chunk gets another job \(run 1\)$/)
+          })
+        let next = "the next lethe run asks about its IDs again"
+        #expect(failures.last?.contains("the chunk is set aside; \(next) (run 1)") == true)
+        let shown = try await Program.run("lethe", ["status"], environment: environment)
+        #expect(shown.stdout.contains("remedy: \(next)"), "\(shown.stdout)")
       }
     }
   }
 
   @Test func aRefusedRunCanBeGivenUp() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       try await fixture.execute(
         "ALTER TABLE warehouse.posts ADD CONSTRAINT open CHECK (visibility <> 'protected')")
       let file = try fixture.definitionFile()
@@ -165,7 +179,7 @@ import Testing
 
   @Test func aRunWithoutAProcessIsUnfinished() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 50)
+      try await fixture.addSamples(posts: 50)
       let file = try fixture.definitionFile()
       #expect(try await lethe(fixture, "export", file).code == 0)
       func state() async throws -> (text: String, isInProgress: Bool?) {
@@ -183,9 +197,9 @@ import Testing
     }
   }
 
-  @Test func aStageThatMustWaitForItsWorkIsNotIdle() async throws {
+  @Test func aStageWithWorkThatMustWaitIsNotIdle() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 1500)
+      try await fixture.addSamples(posts: 1500)
       let file = try fixture.definitionFile()
       _ = try await lethe(fixture, "export", file)
       #expect(try await lethe(fixture, "submit", file, "--skip-if-idle").code == 0)
@@ -196,9 +210,9 @@ import Testing
     }
   }
 
-  @Test func aWrongTokenIsExitCode77AndAnUnreachableServerIs75() async throws {
+  @Test func aWrongTokenHasExitCode77AndAnUnreachableServerHas75() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       let file = try fixture.definitionFile()
       var environment = fixture.environment
       environment["X_BEARER_TOKEN"] = "wrong"
@@ -224,10 +238,10 @@ import Testing
     try await PipelineFixture.with { fixture in
       let server = try #require(ProcessInfo.processInfo.environment["PGHOST"])
       let own = option.contains("host=") ? "" : "host=\(server) "
-      let ending = try await Program.run(
+      let result = try await Program.run(
         "lethe", ["status", "--database", "\(own)\(option)"], environment: fixture.environment)
-      #expect(ending.code == code, "\(ending.stderr)")
-      #expect(ending.stderr.contains("check the connection string"), "\(ending.stderr)")
+      #expect(result.code == code, "\(result.stderr)")
+      #expect(result.stderr.contains("check the connection string"), "\(result.stderr)")
     }
   }
 
@@ -255,9 +269,9 @@ import Testing
     }
   }
 
-  @Test func jobsAreListedShownAndCancelled() async throws {
+  @Test func jobsAreListedAndShown() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 500)
+      try await fixture.addSamples(posts: 500)
       let file = try fixture.definitionFile()
       _ = try await lethe(fixture, "export", file)
       _ = try await lethe(fixture, "submit", file)

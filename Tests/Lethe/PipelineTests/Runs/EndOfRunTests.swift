@@ -9,13 +9,13 @@ import Testing
 
 /// The output at the end of a run, for people and for programs, and the commands that can follow.
 @Suite struct EndOfRunTests {
-  private func error(_ ending: Program.Ending) throws -> [String: Any] {
-    try #require(ending.json["error"] as? [String: Any], "\(ending.stdout) \(ending.stderr)")
+  private func error(_ result: Program.Result) throws -> [String: Any] {
+    try #require(result.json["error"] as? [String: Any], "\(result.stdout) \(result.stderr)")
   }
 
-  // MARK: One object at every exit
+  // MARK: One JSON object for each failure
 
-  @Test func everyExitPrintsOneObjectWithTheErrorAndTheRemedy() async throws {
+  @Test func everyFailurePrintsOneJSONObjectWithTheError() async throws {
     try await RefusalFixture.with { fixture in
       let file = try fixture.file()
       var environment = fixture.base.environment
@@ -57,7 +57,7 @@ import Testing
     }
   }
 
-  /// A server error without a hint has a remedy in the text output too. The JSON has the same remedy.
+  /// The text output has the same remedy as the JSON. The server's hint can be the remedy.
   @Test(arguments: [
     "ALTER TABLE lethe.run RENAME COLUMN started_at TO moved",
     "ALTER TABLE lethe.run ADD CHECK (pipeline = 'another') NOT VALID",
@@ -76,7 +76,7 @@ import Testing
     }
   }
 
-  @Test func aPipelineThatAnotherProcessLocksIsReportedAsAnObject() async throws {
+  @Test func aPipelineThatAnotherProcessWorksOnIsReportedAsAJSONObject() async throws {
     try await RefusalFixture.with { fixture in
       try await fixture.base.withOtherWorker {
         let locked = try await fixture.lethe("run", try fixture.file(), "--output", "json")
@@ -94,13 +94,13 @@ import Testing
       $0.problem = { $0.contains("-c2-") ? status : nil }
     }) { fixture in
       let file = try fixture.file()
-      let ending = try await fixture.lethe("run", file, "--output", "json")
-      #expect(ending.code == 5, "\(ending.stderr)")
-      let setAside = try #require(ending.json["set_aside"] as? [[String: Any]])
+      let result = try await fixture.lethe("run", file, "--output", "json")
+      #expect(result.code == 5, "\(result.stderr)")
+      let setAside = try #require(result.json["set_aside"] as? [[String: Any]])
       #expect(setAside.compactMap { $0["chunk_id"] as? Int } == [2])
       #expect((setAside[0]["reason"] as? String)?.contains("\(status)") == true)
-      #expect(setAside[0]["command"] == nil)
-      #expect(try await fixture.postsNotDone() == [12, 16, 20])
+      #expect(setAside[0]["command"] as? String == "lethe run \(file)")
+      #expect(try await fixture.unfinishedPosts() == [12, 16, 20])
       #expect(try await fixture.usersLeft() == "1008 protected")
       let alive: SQL = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
       #expect(try await fixture.base.value(alive, as: Int.self) == 0)
@@ -111,7 +111,7 @@ import Testing
       #expect((try error(retried)["remedy"] as? String)?.contains("again") == true)
       let again = try await fixture.lethe("run", file, "--output", "json")
       #expect(again.code == 0, "\(again.stderr)")
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
       let after = try await fixture.lethe("status", "--output", "json")
       #expect((after.json["set_aside"] as? [Any])?.isEmpty == true)
     }
@@ -125,7 +125,7 @@ import Testing
     }) { fixture in
       let pipeline = try fixture.pipeline()
       await #expect(throws: APIError.self) { try await fixture.run(pipeline) }
-      #expect(try await fixture.postsNotDone() == [12, 16, 20])
+      #expect(try await fixture.unfinishedPosts() == [12, 16, 20])
       #expect(try await fixture.usersLeft() == "1008 protected")
       let waiting = try await fixture.base.value(
         """
@@ -135,7 +135,7 @@ import Testing
       #expect(waiting == "2 complete")
       isFixed.set()
       #expect(try await fixture.run(pipeline).map(\.status) == [.done, .done])
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.base.ledgerFaults() == [])
     }
   }
@@ -145,22 +145,22 @@ import Testing
       func file(_ condition: String) throws -> String {
         try fixture.base.definitionFile {
           RefusalFixture.definition("batch: 20", ids: 10)($0)
-            .replacing("chunk: {ids: 10}", with: "where: \"\(condition)\"\n    chunk: {ids: 10}")
+            .editing("chunk: {ids: 10}", to: "where: \"\(condition)\"\n    chunk: {ids: 10}")
         }
       }
       for _ in 1...2 {
-        let ending = try await fixture.lethe(
+        let result = try await fixture.lethe(
           "run", try file("1 / (post_id - 50) < 2"), "--output", "json")
-        #expect(ending.code == 5, "\(ending.stderr)")
-        #expect(ending.json["status"] as? String == "failed")
-        #expect((ending.json["failures"] as? [String])?.first?.contains("22012") == true)
-        #expect((try error(ending)["message"] as? String)?.contains("posts") == true)
+        #expect(result.code == 5, "\(result.stderr)")
+        #expect(result.json["status"] as? String == "failed")
+        #expect((result.json["failures"] as? [String])?.first?.contains("22012") == true)
+        #expect((try error(result)["message"] as? String)?.contains("posts") == true)
         #expect(try await fixture.usersLeft() == "1008 protected")
       }
       let open: SQL = "SELECT count(*) FROM lethe.run WHERE finished_at IS NULL"
       #expect(try await fixture.base.value(open, as: Int.self) == 0)
       #expect(try await fixture.lethe("run", try file("post_id > 0")).code == 0)
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
     }
   }
 
@@ -170,7 +170,7 @@ import Testing
     try await RefusalFixture.with { fixture in
       let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 100)($0)
-          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+          .editing("max_redacted_percent: 100", to: "max_redacted_percent: 24.5")
       }
       let command = "lethe apply \(file) --approve 1"
       let stopped = try await fixture.lethe("run", file)
@@ -180,25 +180,25 @@ import Testing
       let status = try await fixture.lethe("status")
       #expect(status.stdout.contains(command), "\(status.stdout)")
       #expect(status.stdout.contains("max_redacted_percent"))
-      // The next run asks about the posts that were added since. The chunk number of the first run is still valid.
-      let base = try await fixture.lethe("run", file, "--output", "json")
-      #expect(base.code == 3)
-      #expect(try error(base)["code"] as? String == "limit_stopped")
-      #expect((try error(base)["remedy"] as? String)?.contains(command) == true)
+      // The second run asks about the same posts again. The chunk number of the first run is still valid.
+      let secondRun = try await fixture.lethe("run", file, "--output", "json")
+      #expect(secondRun.code == 3)
+      #expect(try error(secondRun)["code"] as? String == "limit_stopped")
+      #expect((try error(secondRun)["remedy"] as? String)?.contains(command) == true)
       let approved = try await fixture.lethe(
-        "apply", file, "--approve", "1", "--by", "Ann", "--note", "a storm of deletions",
+        "apply", file, "--approve", "1", "--by", "Ann", "--note", "expected deletions",
         "--output", "json")
       #expect(approved.code != 1 && approved.code != 2, "\(approved.stderr)")
       let isApplied: SQL = "SELECT state = 'applied' FROM lethe.chunk WHERE chunk_id = 1"
       #expect(try await fixture.base.value(isApplied, as: Bool.self))
-      // The newer responses belong to the second run's chunk, which needs its own approval.
+      // The newer answers belong to the second run's chunk, which needs its own approval.
       let second = try await fixture.base.value(
         "SELECT chunk_id FROM lethe.chunk WHERE stopped_reason IS NOT NULL", as: Int64.self)
       let repeated = try await fixture.lethe("apply", file, "--approve", "1", "--output", "json")
       #expect(repeated.code == 1)
       #expect((try error(repeated)["remedy"] as? String)?.contains("--approve \(second)") == true)
       _ = try await fixture.lethe("apply", file, "--approve", "\(second)")
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.base.ledgerFaults() == [])
     }
   }
@@ -207,14 +207,14 @@ import Testing
     try await RefusalFixture.with { fixture in
       let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 100)($0)
-          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+          .editing("max_redacted_percent: 100", to: "max_redacted_percent: 24.5")
       }
       #expect(try await fixture.lethe("run", file).code == 3)
-      let ending = try await fixture.lethe(
-        "apply", file, "--approve", "1", "--by", "Ann", "--note", "a storm of deletions")
-      #expect(ending.code == 0, "\(ending.stderr)")
+      let result = try await fixture.lethe(
+        "apply", file, "--approve", "1", "--by", "Ann", "--note", "expected deletions")
+      #expect(result.code == 0, "\(result.stderr)")
       let audit = try await fixture.lethe("audit", "show", "4", "--type", "tweets")
-      #expect(audit.stdout.contains("by Ann: a storm of deletions"), "\(audit.stdout)")
+      #expect(audit.stdout.contains("by Ann: expected deletions"), "\(audit.stdout)")
       let json = try await fixture.lethe("audit", "show", "4", "--output", "json")
       let approvals = try #require(json.json["approvals"] as? [[String: Any]])
       #expect(approvals.first?["approved_by"] as? String == "Ann")
@@ -227,7 +227,7 @@ import Testing
         ),
         (
           "UPDATE lethe.approval SET note = NULL",
-          "UPDATE lethe.approval SET note = 'a storm of deletions'"
+          "UPDATE lethe.approval SET note = 'expected deletions'"
         ),
         (
           "CREATE TABLE kept AS TABLE lethe.approval; DELETE FROM lethe.approval",
@@ -254,7 +254,7 @@ import Testing
     try await RefusalFixture.with { fixture in
       let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 100)($0)
-          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+          .editing("max_redacted_percent: 100", to: "max_redacted_percent: 24.5")
       }
       #expect(try await fixture.lethe("run", file).code == 3)
       #expect(try await fixture.lethe("apply", file, "--approve", "1", "--by", " ").code == 2)
@@ -287,7 +287,7 @@ import Testing
         """)
       _ = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 10)($0)
-          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 15")
+          .editing("max_redacted_percent: 100", to: "max_redacted_percent: 15")
       }
       let three = try await fixture.lethe("run", file)
       #expect(three.code == 3, "\(three.stdout)")
@@ -311,9 +311,9 @@ import Testing
 
   // MARK: Retry
 
-  /// A retry does not apply a response that newer responses superseded.
+  /// A retry does not apply an answer that a newer answer superseded.
   @Test(arguments: ["batch: 20", "atomic: chunk"])
-  func aRetrySkipsAResponseThatIsSuperseded(batch: String) async throws {
+  func aRetrySkipsAnAnswerThatIsSuperseded(batch: String) async throws {
     let isRestored = Flag()
     let result: @Sendable ([Int64]) -> String = {
       isRestored.isSet ? "" : RefusalFixture.answers($0)
@@ -334,7 +334,7 @@ import Testing
       _ = try? await fixture.retry(pipeline, 1)
       let there: SQL = "SELECT count(*) FROM warehouse.posts WHERE post_id = 4"
       #expect(try await fixture.base.value(there, as: Int.self) == 1)
-      #expect(try await AuditLedgerOf(fixture).isWhole())
+      #expect(try await EvidenceChain(of: fixture).isIntact())
       let file = try fixture.file(batch: batch)
       #expect(try await fixture.lethe("status").stdout.contains(file) == false)
     }
@@ -356,12 +356,12 @@ import Testing
         """)
       let stopped = try #require(try await fixture.retry(pipeline, chunk))
       #expect(stopped.stopped.map(\.chunkID) == [chunk])
-      #expect(try await fixture.postsNotDone() == [4, 8])
+      #expect(try await fixture.unfinishedPosts() == [4, 8])
       let approved = try await fixture.base.withRuntime(pipeline) {
         try await $0.apply(approving: chunk)
       }
       #expect(approved.runs.last?.status == .done)
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.base.ledgerFaults() == [])
     }
   }
@@ -385,7 +385,7 @@ import Testing
         try await $0.run(resumeOnly: true)
       }
       #expect(reports.map(\.status) == [.done])
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.base.ledgerFaults() == [])
     }
   }

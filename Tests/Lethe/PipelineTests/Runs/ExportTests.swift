@@ -10,9 +10,10 @@ import Testing
 import Vocabulary
 import Warehouse
 
+/// The export stage writes the IDs of a table to chunk files.
 @Suite struct ExportTests {
-  /// The test runs for each type of ID. The `where` condition has no effect on the lookup. The table has the same name
-  /// as an alias in the query.
+  /// The test runs for several types of the ID column. The `where` condition has no effect on the lookup. The
+  /// table has the same name as an alias in the query.
   @Test(
     arguments: [
       ("bigint", nil, "(1), (3), (NULL)"), ("numeric", nil, "(1), (3.0), (4.5)"),

@@ -7,26 +7,26 @@ import Runtime
 import TestSupport
 import Testing
 
-/// The effects of giving up a run on its jobs, its rows in the ledger and its folder.
+/// What happens to a run's jobs, its rows in the ledger and its folder if the run is given up.
 @Suite struct GivingUpTests {
   static let places: [Place] = [
-    .jobIsIntended, .creationIsNotAnswered, .jobIsCreatedButNotRecorded, .uploadIsNotRecorded,
-    .uploadIsNotAnswered, .jobIsProcessed,
+    .jobIntentIsNotCommitted, .creationHasNoResponse, .jobIsCreatedButNotRecorded,
+    .uploadIsNotRecorded, .uploadHasNoResponse, .jobIsNotProcessed,
   ]
 
   /// Lethe also finds a job if the response to its creation never arrived. It finds the job by its name.
   @Test(arguments: places)
   func aRunThatIsGivenUpFreesItsJobSlot(place: Place) async throws {
     try await PipelineFixture.with { base in
-      try await base.invent(posts: 500)
+      try await base.addSamples(posts: 500)
       try await base.end(at: place, by: SIGKILL)
       let file = try base.definitionFile()
-      let ending = try await Program.run(
+      let result = try await Program.run(
         "lethe", ["run", file, "--give-up", "--output", "json"], environment: base.environment)
-      #expect(ending.code == 0, "\(ending.stderr)")
-      let givenUp = try #require((ending.json["given_up"] as? [[String: Any]])?.first)
+      #expect(result.code == 0, "\(result.stderr)")
+      let givenUp = try #require((result.json["given_up"] as? [[String: Any]])?.first)
       #expect((givenUp["left"] as? [Any])?.isEmpty == true)
-      if place == .creationIsNotAnswered {
+      if place == .creationHasNoResponse {
         #expect((givenUp["cancelled"] as? [Any])?.isEmpty == false)
       }
       let active = try await base.value(
@@ -36,22 +36,22 @@ import Testing
         """, as: Int.self)
       #expect(active == 0)
       #expect(try await base.rowsThatDiffer() == 0)
-      let unended: SQL = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
-      #expect(try await base.value(unended, as: Int.self) == 0)
+      let openJobs: SQL = "SELECT count(*) FROM lethe.job WHERE ended_at IS NULL"
+      #expect(try await base.value(openJobs, as: Int.self) == 0)
       let remaining = try FileManager.default.subpathsOfDirectory(atPath: base.workDirectory)
       #expect(remaining.isEmpty, "\(remaining)")
     }
   }
 
-  @Test func aRunCanBeGivenUpWithoutTheAPIAndItsJobsAreNamed() async throws {
+  @Test func aRunCanBeGivenUpWithoutTheAPIAndItsJobsAreReported() async throws {
     try await PipelineFixture.with { base in
-      try await base.invent(posts: 50)
+      try await base.addSamples(posts: 50)
       let pipeline = try base.pipeline()
       try await base.withRuntime(pipeline) { runtime in
         _ = try await runtime.export()
         _ = try await runtime.submit()
       }
-      // The ledger contains the ID of only one job. The API may or may not have created the other job.
+      // The ledger contains the ID of only one job. It is unknown whether the API has created the other job.
       try await base.execute(
         """
         UPDATE lethe.chunk SET state = 'exported', created_at = NULL, uploaded_at = NULL WHERE type = 'users';
@@ -79,7 +79,7 @@ import Testing
     try await RefusalFixture.with { fixture in
       let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 10)($0)
-          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+          .editing("max_redacted_percent: 100", to: "max_redacted_percent: 24.5")
       }
       #expect(try await fixture.lethe("run", file).code == 3)
       let applied: SQL = """
@@ -102,8 +102,8 @@ import Testing
 
   private static let posts = 1000
 
-  /// Two accounts are deleted, and user 1 has a thousand posts. A trigger cancels the deletion of post 777, so the run
-  /// fails in the middle of the event about user 1.
+  /// Two accounts are deleted, and user 1 has a thousand posts. A trigger raises an error when post 777 is deleted, so
+  /// the run fails in the middle of the event about user 1.
   private func withHalfAppliedEvent(
     _ body: @escaping @Sendable (PipelineFixture, @Sendable (String) -> String) async throws -> Void
   ) async throws {
@@ -127,7 +127,7 @@ import Testing
         let parts = definition.components(separatedBy: "  posts:\n    type")
         let users = definition.components(separatedBy: "  users:\n    type")
         return (parts[0] + "  users:\n    type" + users[1])
-          .replacing("batch: 3", with: "batch: 3\n    batch_rows: 50")
+          .editing("batch: 3", to: "batch: 3\n    batch_rows: 50")
       }
       let pipeline = try base.pipeline(usersOnly)
       await #expect(throws: PostgreSQLError.self) {
@@ -137,6 +137,7 @@ import Testing
     }
   }
 
+  /// - Parameter isReadable: whether this version can read the run's copy of the definition.
   @Test(arguments: [false, true])
   func theFinishedPartOfALargeEventIsRecorded(isReadable: Bool) async throws {
     try await withHalfAppliedEvent { base, usersOnly in
@@ -207,7 +208,7 @@ import Testing
     let found = try await base.database.withConnection {
       try await AuditLedger(connection: $0).verify()
     }
-    #expect(found.isWhole, "\(found.faults.map(\.problem))")
+    #expect(found.isIntact, "\(found.faults.map(\.problem))")
     #expect(found.batchesUnsealed == unsealed)
   }
 }

@@ -3,14 +3,15 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Tests that stopped work does not stop other work, and that text from outside is reported without secrets.
+/// Tests of chunks that wait for an approval: they do not stop other chunks. Also tests of the API's error texts: Lethe
+/// reports them without secrets.
 @Suite struct HaltedWorkTests {
   /// A script runs the stages one by one every night. It must work while stopped chunks wait for an approval.
   @Test func aStoppedChunkDoesNotStopTheStagesOfTheNextNight() async throws {
     try await RefusalFixture.with { fixture in
       let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 10)($0)
-          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+          .editing("max_redacted_percent: 100", to: "max_redacted_percent: 24.5")
       }
       for run in 1...3 {
         let export = try await fixture.lethe("export", file, "--output", "json")
@@ -44,12 +45,12 @@ import Testing
     }
   }
 
-  // MARK: Text from outside
+  // MARK: Error texts of the API
 
   private static let signed =
     "https://storage.googleapis.com/b/1?X-Goog-Credential=svc&X-Goog-Signature=c2lnbmF0dXJlLW9mLWEtVVJM"
 
-  private static let quotes: [String] = [
+  private static let errorTexts: [String] = [
     "cannot write to \(signed)", "Bearer \(PipelineFixture.token) may not",
     "\u{1B}[2J\u{7}header Authorization: Bearer \(PipelineFixture.token) and \(signed)",
     #"{"access_token": "\#(PipelineFixture.token)", "url": "\#(signed)"}"#,
@@ -68,38 +69,38 @@ import Testing
     }
   }
 
-  @Test(arguments: quotes)
+  @Test(arguments: errorTexts)
   func theErrorOfAFailedJobIsReportedWithoutSecrets(text: String) async throws {
     try await RefusalFixture.with(configure: {
       $0.status = "failed"
       $0.error = text
     }) { fixture in
       for format in ["text", "json"] {
-        let ending = try await fixture.lethe(
+        let result = try await fixture.lethe(
           "run", try fixture.file(ids: 100), "--log-format", format, "--output", "json")
-        #expect(ending.code == 5, "\(ending.stderr)")
+        #expect(result.code == 5, "\(result.stderr)")
         let shown = try await fixture.lethe("jobs", "show", try fixture.file(ids: 100), "1000")
         let status = try await fixture.lethe("status")
         expectNoSecret([
-          ending.stdout, ending.stderr, shown.stdout, status.stdout, try await fixture.ledgerText(),
+          result.stdout, result.stderr, shown.stdout, status.stdout, try await fixture.ledgerText(),
         ])
       }
     }
   }
 
-  @Test(arguments: quotes, [400, 403, 413])
-  func anErrorQuotesTextWithoutSecrets(text: String, status: Int) async throws {
+  @Test(arguments: errorTexts, [400, 403, 413])
+  func anErrorResponseIsReportedWithoutSecrets(text: String, status: Int) async throws {
     let title = (try? JSONEncoder().encode(["title": "refused", "detail": text])) ?? Data()
     for body in [text, String(decoding: title, as: UTF8.self)] {
       try await RefusalFixture.with(configure: {
         $0.problem = { $0.contains("-c1-") ? status : nil }
         $0.problemBody = body
       }) { fixture in
-        let ending = try await fixture.lethe(
+        let result = try await fixture.lethe(
           "run", try fixture.file(ids: 100), "--log-level", "debug", "--output", "json")
-        #expect(ending.code != 0)
+        #expect(result.code != 0)
         let after = try await fixture.lethe("status", "--output", "json")
-        expectNoSecret([ending.stdout, ending.stderr, after.stdout, try await fixture.ledgerText()])
+        expectNoSecret([result.stdout, result.stderr, after.stdout, try await fixture.ledgerText()])
       }
     }
   }

@@ -4,11 +4,11 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// A place in a run where a test ends the process. Each place is in the middle of an important step.
+/// A place in a run where a test interrupts the process. Each place is in the middle of an important step.
 enum Place: String, CaseIterable, CustomTestStringConvertible {
   // A trigger on the ledger holds the process inside the transaction that records the step.
   case secondChunkIsBeingRecorded
-  case jobIsIntended
+  case jobIntentIsNotCommitted
   case jobIsCreatedButNotRecorded
   case uploadIsNotRecorded
   case completionIsNotRecorded
@@ -17,11 +17,11 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
   case secondBatchIsNotCommitted
   case chunkIsNotRecordedAsApplied
   case runIsNotRecordedAsDone
-  // The service holds the process's request.
-  case creationIsNotAnswered
-  case uploadIsNotAnswered
-  case jobIsProcessed
-  case resultIsDownloaded
+  // The service holds the process's request, or the processing of its job.
+  case creationHasNoResponse
+  case uploadHasNoResponse
+  case jobIsNotProcessed
+  case resultIsNotDownloaded
 
   var testDescription: String { rawValue }
 
@@ -30,7 +30,7 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
     switch self {
     case .secondChunkIsBeingRecorded:
       "INSERT ON lethe.chunk FOR EACH ROW WHEN (NEW.number = 2)"
-    case .jobIsIntended: "INSERT ON lethe.job FOR EACH ROW"
+    case .jobIntentIsNotCommitted: "INSERT ON lethe.job FOR EACH ROW"
     case .jobIsCreatedButNotRecorded:
       "UPDATE ON lethe.job FOR EACH ROW WHEN (OLD.api_id IS NULL AND NEW.api_id IS NOT NULL)"
     case .uploadIsNotRecorded: Self.chunk("NEW.state = 'uploaded' AND OLD.state = 'created'")
@@ -48,7 +48,8 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
     case .chunkIsNotRecordedAsApplied:
       Self.chunk("NEW.state = 'applied' AND OLD.state = 'collected'")
     case .runIsNotRecordedAsDone: "UPDATE ON lethe.run FOR EACH ROW WHEN (NEW.status = 'done')"
-    case .creationIsNotAnswered, .uploadIsNotAnswered, .jobIsProcessed, .resultIsDownloaded: nil
+    case .creationHasNoResponse, .uploadHasNoResponse, .jobIsNotProcessed, .resultIsNotDownloaded:
+      nil
     }
   }
 
@@ -58,8 +59,8 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
 
   func isReached(by point: ServicePoint) -> Bool {
     switch (self, point) {
-    case (.creationIsNotAnswered, .createCommitted), (.uploadIsNotAnswered, .uploadReceived),
-      (.jobIsProcessed, .processing), (.resultIsDownloaded, .downloadRequested):
+    case (.creationHasNoResponse, .createCommitted), (.uploadHasNoResponse, .uploadReceived),
+      (.jobIsNotProcessed, .processing), (.resultIsNotDownloaded, .downloadRequested):
       true
     default: false
     }
@@ -74,7 +75,7 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
   @Test(arguments: Place.allCases, signals)
   func aRunThatIsEndedAtAnyPlaceHasTheSameResult(place: Place, signal: Int32) async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 1500, users: 40)
+      try await fixture.addSamples(posts: 1500, users: 40)
       try await fixture.end(at: place, by: signal)
       try await fixture.finishAndVerify()
     }
@@ -84,7 +85,7 @@ enum Place: String, CaseIterable, CustomTestStringConvertible {
   @Test(arguments: zip(Place.allCases, Place.allCases.dropFirst(3) + Place.allCases.prefix(3)))
   func aRunThatIsKilledTwiceHasTheSameResult(first: Place, second: Place) async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 1500, users: 40)
+      try await fixture.addSamples(posts: 1500, users: 40)
       try await fixture.end(at: first, by: SIGKILL)
       try await fixture.end(at: second, by: SIGKILL)
       try await fixture.finishAndVerify()
@@ -96,7 +97,7 @@ extension PipelineFixture {
   static let heldLock = 4711
 
   /// Starts `lethe run`, sends the signal to the process when it reaches the place, and removes the trigger.
-  /// A resumed run may be past the place already. Then the run must succeed.
+  /// A resumed run might already be past the place. Such a run gets no signal and must succeed.
   func end(at place: Place, by signal: Int32) async throws {
     try await database.withConnection { connection in
       if let trigger = place.trigger { try await hold(trigger, connection) }
@@ -114,17 +115,19 @@ extension PipelineFixture {
         return try await isHeld(connection)
       }
       if isReached { program.send(signal: signal) }
-      let ending = await program.ended()
+      let result = await program.ended()
       if isReached {
-        #expect(ending.code == (signal == SIGTERM ? 75 : signal), "\(place): \(ending.stderr)")
+        #expect(result.code == (signal == SIGTERM ? 75 : signal), "\(place): \(result.stderr)")
       } else {
-        #expect(ending.code == 0, "\(place): \(ending.stderr)")
+        #expect(result.code == 0, "\(place): \(result.stderr)")
       }
       gate.release()
-      if place.trigger != nil { try await letGo(connection) }
+      if place.trigger != nil { try await release(connection) }
     }
   }
 
+  /// Creates a trigger that waits for an advisory lock. `connection` takes this lock, so the process waits at the
+  /// trigger.
   func hold(_ trigger: String, _ connection: Connection) async throws {
     try await connection.runScript(
       """
@@ -137,18 +140,23 @@ extension PipelineFixture {
   }
 
   func isHeld(_ connection: Connection) async throws -> Bool {
+    try await held(connection) > 0
+  }
+
+  /// - Returns: the number of sessions that wait at the trigger.
+  func held(_ connection: Connection) async throws -> Int {
     try await connection.query(
       """
-      SELECT count(*) > 0 FROM pg_locks
+      SELECT count(*) FROM pg_locks
       WHERE locktype = 'advisory' AND objid = \(literal: Self.heldLock) AND NOT granted
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       """
-    ).onlyRow(as: Bool.self)
+    ).onlyRow(as: Int.self)
   }
 
   /// Releases held processes and removes the trigger. The removal locks the trigger's table, so it waits until the
   /// session of a killed process has ended.
-  func letGo(_ connection: Connection) async throws {
+  func release(_ connection: Connection) async throws {
     try await connection.runScript(
       "SELECT pg_advisory_unlock(\(literal: Self.heldLock)); DROP SCHEMA hold CASCADE;")
   }
@@ -171,13 +179,14 @@ extension PipelineFixture {
     return false
   }
 
-  /// - Parameter undoesCreations: whether a process may have created a job after it had lost its lease. It then cancels that
-  ///   job.
+  /// Resumes the run, and expects that the warehouse matches the platform and that no job and no file is left over.
+  /// - Parameter undoesCreations: whether a process can create a job after it has lost its lease. It then cancels this
+  ///   job, so the API has more jobs than the ledger has chunks.
   func finishAndVerify(undoesCreations: Bool = false) async throws {
-    let ending = try await Program.run(
+    let result = try await Program.run(
       "lethe", ["run", try definitionFile(), "--resume-only", "--output", "json"],
       environment: environment)
-    #expect(ending.code == 0, "\(ending.stderr)")
+    #expect(result.code == 0, "\(result.stderr)")
     #expect(try await rowsThatDiffer() == 0)
     #expect(try await ledgerFaults() == [])
     // The API has one job for each chunk, so no job was created twice.
@@ -193,8 +202,6 @@ extension PipelineFixture {
       "SELECT string_agg(name || ' ' || status, ', ' ORDER BY name) FROM compliance.jobs",
       as: String.self)
     #expect(jobs == chunks, "\(names)")
-    // A process that has lost its lease might have created the folder again.
-    if undoesCreations { return }
     let remaining = try FileManager.default.subpathsOfDirectory(atPath: workDirectory)
     #expect(remaining.isEmpty, "\(remaining)")
   }

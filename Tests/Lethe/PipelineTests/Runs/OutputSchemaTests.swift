@@ -7,14 +7,14 @@ import Testing
 
 /// Compares docs/reference/output.schema.json with the output of the commands.
 @Suite struct OutputSchemaTests {
-  /// The output of commands, each with the definition in the schema that it must match.
+  /// The outputs of commands. Each output has the name of the definition in the schema that it must match.
   private final class Outputs: Sendable {
     private let cases = Mutex<[String]>([])
 
-    func add(_ definition: String, _ command: [String], _ ending: Program.Ending) throws {
+    func add(_ definition: String, _ command: [String], _ result: Program.Result) throws {
       let line = try #require(
-        ending.stdout.split(separator: "\n").last,
-        "\(command) printed nothing: \(ending.stderr)")
+        result.stdout.split(separator: "\n").last,
+        "\(command) printed nothing: \(result.stderr)")
       let command = command.joined(separator: " ").replacing("\"", with: "'")
       cases.withLock {
         $0.append(
@@ -30,25 +30,25 @@ import Testing
     try await aRunAndItsEvidence(outputs)
     try await runsThatWaitForTheOperator(outputs)
     try await quarantinedLines(outputs)
-    let mismatches = try Self.mismatches(about: outputs)
+    let mismatches = try await Self.mismatches(about: outputs)
     #expect(mismatches.isEmpty, "\(mismatches)")
   }
 
-  /// Runs a command with `--output json` and keeps what it prints.
+  /// Runs a command with `--output json` and keeps the last line of its output.
   private func lethe(
     _ fixture: PipelineFixture, _ definition: String, _ outputs: Outputs, code: Int32 = 0,
     _ arguments: String..., environment: [String: String] = [:]
   ) async throws {
-    let ending = try await Program.run(
+    let result = try await Program.run(
       "lethe", arguments + ["--output", "json"],
       environment: fixture.environment.merging(environment) { $1 })
-    #expect(ending.code == code, "\(arguments): \(ending.stderr)")
-    try outputs.add(definition, arguments, ending)
+    #expect(result.code == code, "\(arguments): \(result.stderr)")
+    try outputs.add(definition, arguments, result)
   }
 
   private func aRunAndItsEvidence(_ outputs: Outputs) async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 1500)
+      try await fixture.addSamples(posts: 1500)
       try await fixture.execute(
         """
         ALTER TABLE warehouse.users ALTER user_id TYPE text;
@@ -103,9 +103,9 @@ import Testing
 
   private func runsThatWaitForTheOperator(_ outputs: Outputs) async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 1500)
+      try await fixture.addSamples(posts: 1500)
       let file = try fixture.definitionFile {
-        $0.replacing("max_redacted_percent: 60", with: "max_redacted_percent: 1")
+        $0.editing("max_redacted_percent: 60", to: "max_redacted_percent: 1")
       }
       for stage in ["export", "submit", "await", "collect"] {
         try await lethe(fixture, "stage", outputs, stage, file)
@@ -132,8 +132,11 @@ import Testing
       try await fixture.execute("ALTER TABLE warehouse.posts RENAME place_id TO place")
       try await fixture.execute("UPDATE lethe.run SET status = 'running', finished_at = NULL")
       try await lethe(fixture, "check", outputs, code: 2, "check", wider, "--no-rehearsal")
-      // The two newest migrations added functions, and tables that are empty now. The migration before them added a
-      // column. Undoing that migration would lose the column's values, so it is refused.
+      // The newest migration dropped a constraint. The one before it added columns with values, so it is rolled back only
+      // with --yes. The two before that added functions, and tables that are empty now. The next one added a column
+      // with values again.
+      try await lethe(fixture, "migrate_down", outputs, "migrate", "down")
+      try await lethe(fixture, "migrate_down", outputs, "migrate", "down", "--yes")
       try await lethe(fixture, "migrate_down", outputs, "migrate", "down")
       try await lethe(fixture, "migrate_down", outputs, "migrate", "down")
       try await lethe(fixture, "migrate_down", outputs, code: 2, "migrate", "down")
@@ -171,27 +174,19 @@ import Testing
 
   // MARK: The validator
 
-  private static func mismatches(about outputs: Outputs) throws -> String {
+  private static func mismatches(about outputs: Outputs) async throws -> String {
     let python = "\(repositoryRootPath)/.build-python/bin/python"
     try #require(
       FileManager.default.isExecutableFile(atPath: python), "\(python) is missing: run make setup")
-    return try withTemporaryDirectory { directory in
+    return try await withTemporaryDirectory { directory in
       let input = directory.appending("outputs.json").string
       try outputs.lines.write(toFile: input, atomically: true, encoding: .utf8)
-      let process = Process()
-      process.executableURL = URL(filePath: python)
-      process.arguments = [
-        "\(repositoryRootPath)/Tests/tools/validate_output.py",
-        "\(repositoryRootPath)/docs/reference/output.schema.json",
-      ]
-      process.standardInput = try FileHandle(forReadingFrom: URL(filePath: input))
-      let pipe = Pipe()
-      process.standardOutput = pipe
-      process.standardError = pipe
-      try process.run()
-      let data = pipe.fileHandleForReading.readDataToEndOfFile()
-      process.waitUntilExit()
-      return String(decoding: data, as: UTF8.self)
+      let validator = try await Program.external(
+        [
+          python, "\(repositoryRootPath)/Tests/tools/validate_output.py",
+          "\(repositoryRootPath)/docs/reference/output.schema.json",
+        ], stdin: FilePath(input))
+      return validator.stdout + validator.stderr
     }
   }
 }

@@ -19,7 +19,7 @@ import Testing
 
   private static func lethe(
     _ arguments: [String], _ fixture: PipelineFixture, _ pooler: Pooler
-  ) async throws -> Program.Ending {
+  ) async throws -> Program.Result {
     let file = try fixture.definitionFile()
     return try await Program.run(
       "lethe", arguments.map { $0 == "FILE" ? file : $0 },
@@ -29,17 +29,17 @@ import Testing
   }
 
   @Test(arguments: [Pooler.Mode.transaction, .statement])
-  func everyCommandRefusesAPoolerThatKeepsNoSession(_ mode: Pooler.Mode) async throws {
+  func commandsRefuseAPoolerThatKeepsNoSession(_ mode: Pooler.Mode) async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent(posts: 20)
+      try await fixture.addSamples(posts: 20)
       try await Pooler.serving(.init(mode)) { pooler in
         for arguments in Self.commands {
-          let ending = try await Self.lethe(arguments, fixture, pooler)
-          #expect(ending.code == 2, "\(arguments): \(ending)")
+          let result = try await Self.lethe(arguments, fixture, pooler)
+          #expect(result.code == 2, "\(arguments): \(result)")
           #expect(
-            ending.stderr.contains("PgBouncer") && ending.stderr.contains("pool_mode = session"),
-            "\(arguments): \(ending.stderr)")
-          #expect(!(ending.stdout + ending.stderr).contains(Pooler.password))
+            result.stderr.contains("PgBouncer") && result.stderr.contains("pool_mode = session"),
+            "\(arguments): \(result.stderr)")
+          #expect(!(result.stdout + result.stderr).contains(Pooler.password))
         }
       }
       #expect(try await fixture.value("SELECT count(*) FROM lethe.run", as: Int.self) == 0)
@@ -52,29 +52,29 @@ import Testing
       let configuration = Pooler.Configuration(.transaction, sessionsMax: sessionsMax)
       try await Pooler.serving(configuration) { pooler in
         for arguments in [["run", "FILE"], ["check", "FILE"], ["migrate", "up"]] {
-          let ending = try await Self.lethe(arguments, fixture, pooler)
-          #expect(ending.code == 2, "\(arguments): \(ending)")
+          let result = try await Self.lethe(arguments, fixture, pooler)
+          #expect(result.code == 2, "\(arguments): \(result)")
         }
       }
     }
   }
 
   @Test(arguments: [
-    Pooler.Configuration(.session), .init(.session, takesTurns: true),
+    Pooler.Configuration(.session), .init(.session, isRoundRobin: true),
     .init(.session, resetQuery: ""),
   ])
   func wholeRunsWorkThroughAPoolerThatKeepsTheSession(
     _ configuration: Pooler.Configuration
   ) async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent()
+      try await fixture.addSamples()
       try await Pooler.serving(configuration) { pooler in
         for arguments in [
           ["migrate", "up"], ["check", "FILE"], ["run", "FILE"], ["run", "FILE"], ["status"],
           ["audit", "verify"],
         ] {
-          let ending = try await Self.lethe(arguments, fixture, pooler)
-          #expect(ending.code == 0, "\(arguments): \(ending)")
+          let result = try await Self.lethe(arguments, fixture, pooler)
+          #expect(result.code == 0, "\(arguments): \(result)")
         }
       }
       #expect(try await fixture.rowsThatDiffer() == 0)
@@ -88,21 +88,21 @@ import Testing
       let configuration = Pooler.Configuration(.session, sessionsMax: sessionsMax)
       try await Pooler.serving(configuration) { pooler in
         for arguments in [["migrate", "up"], ["check", "FILE"], ["status"]] {
-          let ending = try await Self.lethe(arguments, fixture, pooler)
-          #expect(ending.code == 0, "\(arguments): \(ending)")
+          let result = try await Self.lethe(arguments, fixture, pooler)
+          #expect(result.code == 0, "\(arguments): \(result)")
         }
       }
     }
   }
 
-  @Test func aStartupParameterThatThePoolerDoesNotKnowIsAnErrorOfUsage() async throws {
+  @Test func aStartupParameterThatThePoolerDoesNotKnowIsAUsageError() async throws {
     try await PipelineFixture.with { fixture in
       try await Pooler.serving(.init(.session)) { pooler in
         let url = pooler.url(of: fixture.database)
-        let ending = try await Program.run(
+        let result = try await Program.run(
           "lethe", ["status"],
           environment: ["DATABASE_URL": url, "PGOPTIONS": "-c work_mem=64MB"])
-        #expect(ending.code == 2 && ending.stderr.contains("PGOPTIONS"), "\(ending)")
+        #expect(result.code == 2 && result.stderr.contains("PGOPTIONS"), "\(result)")
       }
     }
   }

@@ -4,7 +4,7 @@ import Runtime
 import TestSupport
 import Testing
 
-/// Tests of runs that cannot use their own copy of the definition any more. Other work must continue.
+/// Tests of runs whose own copy of the definition does not match the tables any more. Other runs must continue.
 @Suite struct RunDefinitionMismatchTests {
   /// A change to the tables of an open run and to the file.
   struct Kind: Sendable, CustomTestStringConvertible {
@@ -12,17 +12,17 @@ import Testing
     let sql: SQL
     /// Replacements in the file: the old and the new text.
     let edits: [(String, String)]
-    /// Texts that the message about the mismatch contains.
-    let says: [String]
-    /// A replacement in the file that the run begins with.
+    /// Parts of the message about the mismatch.
+    let messageParts: [String]
+    /// A replacement in the file before the run begins: the old and the new text.
     var first: (String, String)?
 
     func before(_ text: String) -> String {
-      first.map { text.replacing($0.0, with: $0.1) } ?? text
+      first.map { text.editing($0.0, to: $0.1) } ?? text
     }
 
     func after(_ text: String) -> String {
-      edits.reduce(before(text)) { $0.replacing($1.0, with: $1.1) }
+      edits.reduce(before(text)) { $0.editing($1.0, to: $1.1) }
     }
   }
 
@@ -33,7 +33,7 @@ import Testing
     Kind(
       testDescription: "a column of an action is renamed", sql: renamePlaceID,
       edits: [("longitude, place_id]", "longitude, place]")],
-      says: [
+      messageParts: [
         "warehouse.posts has no column place_id", "datasets.posts.actions.geo_scrubbed",
         "{scrub_geo: [latitude, longitude, place]}",
       ]),
@@ -41,23 +41,30 @@ import Testing
       testDescription: "a column of an action is dropped",
       sql: "ALTER TABLE warehouse.posts DROP COLUMN place_id",
       edits: [("longitude, place_id]", "longitude]")],
-      says: ["warehouse.posts has no column place_id", "{scrub_geo: [latitude, longitude]}"]),
+      messageParts: [
+        "warehouse.posts has no column place_id", "{scrub_geo: [latitude, longitude]}",
+      ]),
     Kind(
       testDescription: "the column of a target is renamed",
       sql: "ALTER TABLE warehouse.post_media RENAME COLUMN post_id TO of_post",
-      edits: [("match: post_id", "match: of_post")],
-      says: ["warehouse.post_media has no column post_id", "datasets.posts.targets[0].match"]),
+      edits: [
+        ("\n        match: post_id", "\n        match: of_post"),
+        ("\n            match: post_id", "\n            match: of_post"),
+      ],
+      messageParts: [
+        "warehouse.post_media has no column post_id", "datasets.posts.targets[0].match",
+      ]),
     Kind(
       testDescription: "the IDs' column is renamed",
       sql: "ALTER TABLE warehouse.users RENAME COLUMN user_id TO account_id",
       edits: [("id: user_id", "id: account_id")],
-      says: ["warehouse.users has no column user_id", "datasets.users.id"]),
+      messageParts: ["warehouse.users has no column user_id", "datasets.users.id"]),
     Kind(
       testDescription: "a column of the condition is renamed", sql: renamePlaceID,
       edits: [
         ("longitude, place_id]", "longitude, place]"),
         ("place_id IS NULL", "\\\"place\\\"  IS NULL"),
-      ], says: ["datasets.posts.where"],
+      ], messageParts: ["datasets.posts.where"],
       first: ("id: post_id\n    chunk", "id: post_id\n    where: \"place_id IS NULL\"\n    chunk")),
   ]
 
@@ -67,31 +74,31 @@ import Testing
     try fixture.base.definitionFile { change(RefusalFixture.definition("batch: 20", ids: 30)($0)) }
   }
 
-  private func error(_ ending: Program.Ending) throws -> (message: String, remedy: String) {
+  private func error(_ result: Program.Result) throws -> (message: String, remedy: String) {
     let error = try #require(
-      ending.json["error"] as? [String: Any], "\(ending.stdout) \(ending.stderr)")
+      result.json["error"] as? [String: Any], "\(result.stdout) \(result.stderr)")
     return (error["message"] as? String ?? "", error["remedy"] as? String ?? "")
   }
 
   @Test(arguments: kinds)
-  func aMismatchIsReportedAndTodaysFileCanBeAdopted(kind: Kind) async throws {
+  func aMismatchIsReportedAndTheCurrentFileCanBeAdopted(kind: Kind) async throws {
     try await RefusalFixture.with { fixture in
       #expect(try await fixture.lethe("export", try file(fixture, kind.before)).code == 0)
       try await fixture.base.execute(kind.sql)
       let file = try file(fixture, kind.after)
       for run in 2...3 {
-        let ending = try await fixture.lethe("run", file, "--output", "json")
-        #expect(ending.code == 1, "\(ending.stderr)")
-        let (message, remedy) = try error(ending)
-        for words in ["run 1 of night", "its copy of the definition"] + kind.says {
-          #expect(message.contains(words), "\(words): \(message)")
+        let result = try await fixture.lethe("run", file, "--output", "json")
+        #expect(result.code == 1, "\(result.stderr)")
+        let (message, remedy) = try error(result)
+        for part in ["run 1 of night", "its copy of the definition"] + kind.messageParts {
+          #expect(message.contains(part), "\(part): \(message)")
         }
         #expect(remedy.contains("lethe run \(file) --adopt-definition"))
         #expect(remedy.contains("lethe run \(file) --give-up"))
         // The new run is done.
-        #expect(ending.json["run_id"] as? Int == run)
-        #expect(ending.json["status"] as? String == "done")
-        #expect(try await fixture.postsNotDone() == [])
+        #expect(result.json["run_id"] as? Int == run)
+        #expect(result.json["status"] as? String == "done")
+        #expect(try await fixture.unfinishedPosts() == [])
       }
       let status = try await fixture.lethe("status")
       #expect(status.code == 0 && status.stdout.contains("run 1 of night cannot continue"))
@@ -114,27 +121,27 @@ import Testing
     }
   }
 
-  /// Today's file does not match the tables. Earlier runs continue, and all problems are reported.
-  @Test func finishedWorkIsReportedEvenIfNoNewRunCanBegin() async throws {
+  /// The current file does not match the tables. Earlier runs continue, and Lethe reports all mistakes in the file.
+  @Test func finishedRunsAreReportedEvenIfNoNewRunCanBegin() async throws {
     try await RefusalFixture.with { fixture in
       #expect(try await fixture.lethe("export", try file(fixture)).code == 0)
       let broken = try file(fixture) {
-        $0.replacing("longitude, place_id]", with: "longitude, spot]")
-          .replacing("id: user_id", with: "id: account")
+        $0.editing("longitude, place_id]", to: "longitude, spot]")
+          .editing("id: user_id", to: "id: account")
       }
-      let ending = try await fixture.lethe("run", broken, "--output", "json")
-      #expect(ending.code == 2, "\(ending.stderr)")
-      #expect(ending.json["run_id"] as? Int == 1)
-      #expect(ending.json["status"] as? String == "done")
-      #expect(try await fixture.postsNotDone() == [])
-      let (message, _) = try error(ending)
+      let result = try await fixture.lethe("run", broken, "--output", "json")
+      #expect(result.code == 2, "\(result.stderr)")
+      #expect(result.json["run_id"] as? Int == 1)
+      #expect(result.json["status"] as? String == "done")
+      #expect(try await fixture.unfinishedPosts() == [])
+      let (message, _) = try error(result)
       #expect(message.contains("the first of 2 mistakes"), "\(message)")
       for text in ["no column spot", "no column account"] {
-        #expect(ending.stderr.contains(text), "\(ending.stderr)")
+        #expect(result.stderr.contains(text), "\(result.stderr)")
       }
       // The output also contains the run that was given up.
       #expect(try await fixture.lethe("export", try file(fixture)).code == 0)
-      let brokenAgain = try file(fixture) { $0.replacing("id: user_id", with: "id: account") }
+      let brokenAgain = try file(fixture) { $0.editing("id: user_id", to: "id: account") }
       let givenUp = try await fixture.lethe("run", brokenAgain, "--give-up", "--output", "json")
       #expect(givenUp.code == 2, "\(givenUp.stderr)")
       #expect((givenUp.json["given_up"] as? [[String: Any]])?.count == 1, "\(givenUp.stdout)")
@@ -145,8 +152,8 @@ import Testing
       let plan = try await fixture.lethe(
         "plan",
         try file(fixture) {
-          $0.replacing("longitude, place_id]", with: "longitude, spot]")
-            .replacing("id: user_id", with: "id: account")
+          $0.editing("longitude, place_id]", to: "longitude, spot]")
+            .editing("id: user_id", to: "id: account")
         })
       #expect(plan.code == 2, "\(plan.stderr)")
       for text in ["no column spot", "no column account"] {
@@ -155,15 +162,15 @@ import Testing
     }
   }
 
-  /// Today's file names the same missing column, so adopting the file would change nothing.
-  @Test func adoptionIsNotSuggestedIfTodaysFileHasTheSameProblem() async throws {
+  /// The current file names the same missing column, so adopting the file would change nothing.
+  @Test func adoptionIsNotSuggestedIfTheCurrentFileHasTheSameProblem() async throws {
     try await RefusalFixture.with { fixture in
       let file = try file(fixture)
       #expect(try await fixture.lethe("export", file).code == 0)
       try await fixture.base.execute(Self.renamePlaceID)
-      let ending = try await fixture.lethe("apply", file, "--output", "json")
-      #expect(ending.code == 1, "\(ending.stderr)")
-      let (message, remedy) = try error(ending)
+      let result = try await fixture.lethe("apply", file, "--output", "json")
+      #expect(result.code == 1, "\(result.stderr)")
+      let (message, remedy) = try error(result)
       #expect(message.contains("has no column place_id"), "\(message)")
       #expect(remedy.contains("its columns: "), "\(remedy)")
       #expect(!remedy.contains("--adopt-definition") && remedy.contains("--give-up"), "\(remedy)")
@@ -176,17 +183,17 @@ import Testing
       #expect(try await fixture.lethe("export", try file(fixture, kind.before)).code == 0)
       try await fixture.base.execute(kind.sql)
       let file = try file(fixture, kind.after)
-      let ending = try await fixture.lethe("run", file, "--give-up", "--output", "json")
-      #expect(ending.code == 0, "\(ending.stderr)")
-      #expect((ending.json["given_up"] as? [[String: Any]])?.first?["run_id"] as? Int == 1)
-      #expect(try await fixture.postsNotDone() == [])
+      let result = try await fixture.lethe("run", file, "--give-up", "--output", "json")
+      #expect(result.code == 0, "\(result.stderr)")
+      #expect((result.json["given_up"] as? [[String: Any]])?.first?["run_id"] as? Int == 1)
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.lethe("run", file).code == 0)
     }
   }
 
   // MARK: Changes that cannot be adopted
 
-  /// Changes in the file that cannot be adopted, each with the path in the message.
+  /// Changes in the tables and in the file that cannot be adopted, each with the path in the message.
   static let refused: [(sql: SQL, old: String, new: String, path: String)] = [
     (
       "ALTER TABLE warehouse.post_media RENAME TO media", "table: warehouse.post_media",
@@ -217,7 +224,7 @@ import Testing
     try await RefusalFixture.with { fixture in
       let tight: @Sendable (String) -> String = {
         RefusalFixture.definition("batch: 20", ids: 10)($0)
-          .replacing("max_redacted_percent: 100", with: "max_redacted_percent: 24.5")
+          .editing("max_redacted_percent: 100", to: "max_redacted_percent: 24.5")
       }
       let file = try fixture.base.definitionFile(tight)
       #expect(try await fixture.lethe("run", file).code == 3)
@@ -232,7 +239,7 @@ import Testing
     """
 
   @Test(arguments: refused)
-  func aChangeThatCannotBeAdoptedIsNamedAndRefused(
+  func aChangeThatCannotBeAdoptedIsReportedAndRefused(
     edit: (sql: SQL, old: String, new: String, path: String)
   ) async throws {
     try await withStoppedRun { fixture, tight in
@@ -241,15 +248,14 @@ import Testing
       let file = try fixture.base.definitionFile {
         let text = tight($0)
         #expect(text.contains(edit.old))
-        return text.replacing(edit.old, with: edit.new, maxReplacements: 1)
-          .replacing(
-            "table: warehouse.post_media",
-            with: edit.sql.description.hasSuffix("TO media")
-              ? "table: warehouse.media" : "table: warehouse.post_media")
+        let edited = text.replacing(edit.old, with: edit.new, maxReplacements: 1)
+        // This table is a target of both datasets.
+        return edit.sql.description.hasSuffix("TO media")
+          ? edited.editing("table: warehouse.post_media", to: "table: warehouse.media") : edited
       }
-      let ending = try await fixture.lethe("run", file, "--adopt-definition", "--output", "json")
-      #expect(ending.code == 1, "\(ending.stderr)")
-      let (message, remedy) = try error(ending)
+      let result = try await fixture.lethe("run", file, "--adopt-definition", "--output", "json")
+      #expect(result.code == 1, "\(result.stderr)")
+      let (message, remedy) = try error(result)
       #expect(message.contains("run 1") && message.contains(edit.path), "\(message)")
       #expect(remedy.contains("--give-up"))
       #expect(try await fixture.base.value(Self.runAndChunks, as: String.self) == before)
@@ -259,18 +265,18 @@ import Testing
   @Test func aStoppedChunkStaysStoppedUnderNewLimitsUntilItIsApproved() async throws {
     try await withStoppedRun { fixture, tight in
       let file = try fixture.base.definitionFile {
-        tight($0).replacing("max_redacted_percent: 24.5", with: "max_redacted_percent: 100")
-          .replacing("{scrub_geo: [latitude, longitude, place_id]}", with: "ignore")
-          .replacing("{ids: 10}", with: "{ids: 20}").replacing("batch: 20", with: "batch: 7")
+        tight($0).editing("max_redacted_percent: 24.5", to: "max_redacted_percent: 100")
+          .editing("{scrub_geo: [latitude, longitude, place_id]}", to: "ignore")
+          .editing("{ids: 10}", to: "{ids: 20}").editing("batch: 20", to: "batch: 7")
       }
       let stopped: SQL = "SELECT count(*) FROM lethe.chunk WHERE stopped_reason IS NOT NULL"
       let before = try await fixture.base.value(stopped, as: Int.self)
       #expect(before > 1)
       for arguments in [["--adopt-definition"], []] {
-        let ending = try await Program.run(
+        let result = try await Program.run(
           "lethe", ["run", file, "--resume-only"] + arguments,
           environment: fixture.base.environment.merging(["COMPLIANCE_API_URL": fixture.url]) { $1 })
-        #expect(ending.code == 3, "\(ending.stderr)")
+        #expect(result.code == 3, "\(result.stderr)")
         #expect(try await fixture.base.value(stopped, as: Int.self) == before)
       }
       let plan = try await fixture.lethe("plan", file)
@@ -280,8 +286,8 @@ import Testing
           .rows(as: Int64.self)
       }
       for id in ids { _ = try await fixture.lethe("apply", file, "--approve", "\(id)") }
-      // Today's file ignores geo_scrubbed, so post 12 keeps its location.
-      #expect(try await fixture.postsNotDone() == [12])
+      // The current file ignores geo_scrubbed, so post 12 keeps its location.
+      #expect(try await fixture.unfinishedPosts() == [12])
       #expect(try await fixture.base.ledgerFaults() == [])
       #expect(try await fixture.lethe("audit", "verify").code == 0)
     }
@@ -290,7 +296,7 @@ import Testing
   @Test func tamperingWithAnAdoptionIsFound() async throws {
     try await withStoppedRun { fixture, tight in
       let file = try fixture.base.definitionFile {
-        tight($0).replacing("max_redacted_percent: 24.5", with: "max_redacted_percent: 25")
+        tight($0).editing("max_redacted_percent: 24.5", to: "max_redacted_percent: 25")
       }
       #expect(try await fixture.lethe("run", file, "--adopt-definition", "--resume-only").code == 3)
       #expect(try await fixture.lethe("audit", "verify").code == 0)
@@ -337,7 +343,7 @@ import Testing
 
   /// In half of the cases, the run is only exported. In the other cases, its results are collected.
   @Test(arguments: zip(broken, broken.indices.map { $0.isMultiple(of: 2) }))
-  func anUnreadableCopyDoesNotStopOtherWork(definition: String, isCollected: Bool) async throws {
+  func anUnreadableCopyDoesNotStopOtherRuns(definition: String, isCollected: Bool) async throws {
     try await RefusalFixture.with { fixture in
       let file = try file(fixture)
       for stage in ["export", "submit", "await", "collect"] where isCollected || stage == "export" {
@@ -347,20 +353,20 @@ import Testing
       for arguments in [
         ["status"], ["holds", "list"], ["quarantine", "list"], ["check", file], ["plan", file],
       ] {
-        let ending = try await Program.run(
+        let result = try await Program.run(
           "lethe", arguments,
           environment: fixture.base.environment.merging(["COMPLIANCE_API_URL": fixture.url]) { $1 })
-        #expect(ending.code == 0, "\(arguments): \(ending.stdout) \(ending.stderr)")
+        #expect(result.code == 0, "\(arguments): \(result.stdout) \(result.stderr)")
       }
       let adoption = try await fixture.lethe("run", file, "--adopt-definition", "--output", "json")
       #expect(adoption.code == 1)
       #expect(try error(adoption).message.contains("nothing was changed"))
-      let ending = try await fixture.lethe("run", file, "--output", "json")
-      #expect(ending.code == 1, "\(ending.stderr)")
-      let (message, remedy) = try error(ending)
+      let result = try await fixture.lethe("run", file, "--output", "json")
+      #expect(result.code == 1, "\(result.stderr)")
+      let (message, remedy) = try error(result)
       #expect(message.contains("run 1 of night") && message.contains("cannot read"), "\(message)")
       #expect(remedy.contains("lethe run \(file) --give-up"))
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
       let givenUp = try await fixture.lethe("run", file, "--give-up")
       #expect(givenUp.code == 0, "\(givenUp.stderr)")
       #expect(try await fixture.lethe("run", file).code == 0)
@@ -368,17 +374,17 @@ import Testing
     }
   }
 
-  @Test func unaskedRowsAreNotReleasedIfACopyIsUnreadable() async throws {
+  @Test func unaskedRowsAreNotReleasedIfARunsCopyIsUnreadable() async throws {
     try await RefusalFixture.with { fixture in
       let file = try file(fixture)
       #expect(try await fixture.lethe("run", file).code == 0)
       try await fixture.base.execute("UPDATE lethe.run SET definition = definition - 'limits'")
       let other = try fixture.base.definitionFile {
-        RefusalFixture.definition("batch: 20", ids: 30)($0).replacing(
-          "name: night", with: "name: day"
+        RefusalFixture.definition("batch: 20", ids: 30)($0).editing(
+          "name: night", to: "name: day"
         )
-        .replacing(
-          "id: post_id\n    chunk", with: "id: post_id\n    where: post_id < 0\n    chunk")
+        .editing(
+          "id: post_id\n    chunk", to: "id: post_id\n    where: post_id < 0\n    chunk")
       }
       let release = try await fixture.lethe(
         "holds", "release", other, "--type", "tweets", "--unasked", "--force", "--note", "x")

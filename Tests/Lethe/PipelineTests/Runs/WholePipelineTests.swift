@@ -8,7 +8,7 @@ import Testing
 @Suite struct WholePipelineTests {
   @Test func aRunMakesTheWarehouseMatchThePlatform() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent()
+      try await fixture.addSamples()
       let pipeline = try fixture.pipeline()
       let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
 
@@ -23,7 +23,7 @@ import Testing
       #expect(posts.jobs == 3)
       #expect(posts.quarantined == 0)
       #expect(Set(posts.seconds.keys) == ["export", "submit", "await", "collect", "apply"])
-      // Count the deleted rows in the table. The count does not use the numbers that Lethe reports.
+      // Count the deleted rows in the tables, because the test checks the numbers that Lethe reports.
       let gone = try await fixture.value(
         """
         SELECT count(*) FROM before.posts AS b
@@ -37,7 +37,7 @@ import Testing
 
   @Test func aSecondRunChangesNoRow() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent()
+      try await fixture.addSamples()
       let pipeline = try fixture.pipeline()
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       try await fixture.execute(
@@ -58,9 +58,9 @@ import Testing
     }
   }
 
-  @Test func tombstonesAndRehydrationsMatchTheResponses() async throws {
+  @Test func tombstonesMatchTheDeletedRowsAndRehydrationsMatchTheEditedPosts() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent()
+      try await fixture.addSamples()
       let pipeline = try fixture.pipeline()
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       let wrong = try await fixture.value(
@@ -95,7 +95,7 @@ import Testing
 
   @Test func anIDThatIsCleanAgainIsRestored() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent()
+      try await fixture.addSamples()
       let pipeline = try fixture.pipeline()
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       let hidden = try await fixture.value(
@@ -138,13 +138,13 @@ import Testing
         VALUES (100, 5, 6, 'a quote', now());
         """)
       let pipeline = try fixture.pipeline { definition in
-        definition.replacing(
+        definition.editing(
           """
               targets:
                 - table: warehouse.posts
                   match: author_id
           """,
-          with: """
+          to: """
                 targets:
                   - table: warehouse.posts
                     match: quoted_author_id
@@ -153,7 +153,7 @@ import Testing
                   - table: warehouse.posts
                     match: author_id
             """
-        ).replacing("max_redacted_percent: 60", with: "max_redacted_percent: 100")
+        ).editing("max_redacted_percent: 60", to: "max_redacted_percent: 100")
       }
       var seen: [String] = []
       for account in [0, publicFirst, 11 - publicFirst] {
@@ -179,8 +179,8 @@ import Testing
 
   @Test func aChunkInOneTransactionHasTheSameResult() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent()
-      let pipeline = try fixture.pipeline { $0.replacing("batch: 20", with: "atomic: chunk") }
+      try await fixture.addSamples()
+      let pipeline = try fixture.pipeline { $0.editing("batch: 20", to: "atomic: chunk") }
       _ = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(try await fixture.rowsThatDiffer() == 0)
       #expect(try await fixture.ledgerFaults() == [])
@@ -197,7 +197,7 @@ import Testing
 
   @Test func theStagesOneByOneHaveTheResultOfARun() async throws {
     try await PipelineFixture.with { fixture in
-      try await fixture.invent()
+      try await fixture.addSamples()
       let pipeline = try fixture.pipeline()
       _ = try await fixture.withRuntime(pipeline) { runtime in
         #expect(try await runtime.export().chunks == 4)
@@ -205,7 +205,7 @@ import Testing
         var submitted = 0
         while case let report = try await runtime.submit(), report.chunks > 0 {
           submitted += report.chunks
-          // All slots are in use, so a second call submits nothing.
+          // Each job type has an active job, so a second call submits nothing.
           #expect(try await runtime.submit().chunks == 0)
           #expect(try await runtime.awaitJobs().chunks == report.chunks)
         }

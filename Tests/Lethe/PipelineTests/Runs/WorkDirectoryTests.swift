@@ -5,11 +5,11 @@ import Testing
 
 /// Tests of how Lethe chooses the folder of the chunk files.
 @Suite struct WorkDirectoryTests {
+  /// `@` in a path stands for the test's own folder.
   struct Case: Sendable, CustomTestStringConvertible {
-    /// `@` is replaced with the test's own folder.
     let variables: [String: String]
     let option: String?
-    /// Nil means a folder in the home directory that the password file contains.
+    /// Nil means `.local/state/lethe` in the home directory that `/etc/passwd` contains.
     let expected: String?
 
     var testDescription: String { "\(variables) \(option ?? "")" }
@@ -27,7 +27,7 @@ import Testing
     Case(all.merging(["LETHE_WORK_DIR": ""]) { $1 }, "@/state/lethe"),
     Case(["XDG_STATE_HOME": "@/state", "HOME": "@/home"], "@/state/lethe"),
     Case(["XDG_STATE_HOME": "@/state"], "@/state/lethe"),
-    // The specification: "All paths set in these environment variables must be absolute."
+    // The XDG Base Directory Specification says: "All paths set in these environment variables must be absolute."
     Case(["XDG_STATE_HOME": "state", "HOME": "@/home"], "@/home/.local/state/lethe"),
     Case(["XDG_STATE_HOME": "", "HOME": "@/home"], "@/home/.local/state/lethe"),
     Case(["HOME": "@/home"], "@/home/.local/state/lethe"),
@@ -44,9 +44,9 @@ import Testing
       let unset = ["LETHE_WORK_DIR", "XDG_STATE_HOME", "HOME"].filter { one.variables[$0] == nil }
       let file = try fixture.definitionFile()
       let option = one.option.map { ["--work-dir", here($0)] } ?? []
-      let ending = try await Program.run(
+      let result = try await Program.run(
         "lethe", ["export", file] + option, environment: environment, without: unset)
-      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(result.code == 0, "\(result.stderr)")
       let used = try await fixture.value("SELECT work_directory FROM lethe.run", as: String.self)
       let home = try #require(getpwuid(geteuid())?.pointee.pw_dir.map { String(cString: $0) })
       let expected = one.expected.map(here) ?? home + "/.local/state/lethe"

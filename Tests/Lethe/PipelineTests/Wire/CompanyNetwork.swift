@@ -2,6 +2,7 @@ import ComplianceService
 import Foundation
 import SystemPackage
 import TestSupport
+import Testing
 
 /// A service that programs reach from inside a company's network. Only the company's proxy can resolve the service's
 /// names. nginx runs in front of the service, with a certificate from the company's own authority.
@@ -40,14 +41,15 @@ struct CompanyNetwork: Sendable {
       ($0.storageHost, $0.storagePort) = (storage.host, storage.port)
     }) { fixture in
       try await withTemporaryDirectory { directory in
-        let authority = try CertificateAuthority(in: directory)
+        let authority = try await CertificateAuthority(in: directory)
         try FileManager.default.createDirectory(
           atPath: directory.appending("trusted").string, withIntermediateDirectories: false)
         try FileManager.default.copyItem(
           atPath: authority.file.string, toPath: directory.appending("trusted/company.crt").string)
         try "The authorities that the company trusts.\n".write(
           toFile: directory.appending("trusted/README").string, atomically: true, encoding: .utf8)
-        let certificate = try isEncrypted ? authority.certificate(for: certifiedNames) : nil
+        let certificate =
+          isEncrypted ? try await authority.certificate(for: certifiedNames) : nil
         let hosts = directory.appending("hosts")
         try "\(front.host) \(apiHost) \(storageHost)\n"
           .write(toFile: hosts.string, atomically: true, encoding: .utf8)
@@ -87,10 +89,10 @@ struct CompanyNetwork: Sendable {
   /// - Parameter lines: additional lines for the `api:` section of the definition.
   func lethe(
     _ arguments: String..., environment: [String: String], lines: [String] = []
-  ) async throws -> Program.Ending {
+  ) async throws -> Program.Result {
     let more = lines + ["allowed_hosts: [\(Self.storageHost)]"]
     let file = try fixture.definitionFile {
-      $0.replacing("  poll_seconds:", with: more.map { "  \($0)\n" }.joined() + "  poll_seconds:")
+      $0.editing("  poll_seconds:", to: more.map { "  \($0)\n" }.joined() + "  poll_seconds:")
     }
     return try await Program.run(
       "lethe", arguments + [file],

@@ -32,20 +32,13 @@ import Testing
   /// Runs curl.
   /// - Returns: curl's stdout, for any exit code.
   private static func curl(_ arguments: [String]) async throws -> String {
-    let curl = Process()
-    curl.executableURL = URL(filePath: "/usr/bin/curl")
-    curl.arguments = ["-sS", "--noproxy", ""] + arguments
-    let stdout = Pipe()
-    curl.standardOutput = stdout
-    curl.standardError = FileHandle.nullDevice
-    try curl.run()
-    return String(decoding: stdout.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    try await Program.external(["/usr/bin/curl", "-sS", "--noproxy", ""] + arguments).stdout
   }
 
   // MARK: Runs
 
-  /// A way to configure the proxy and the authority on a machine.
-  struct Way: Sendable, CustomTestStringConvertible {
+  /// A configuration of the proxy and the authority on a machine.
+  struct Setup: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let profile: WireProfile
     var isEncrypted = true
@@ -54,89 +47,89 @@ import Testing
     var lines: @Sendable (CompanyNetwork) -> [String] = { _ in [] }
   }
 
-  static let ways: [Way] = [
-    Way(
+  static let setups: [Setup] = [
+    Setup(
       testDescription: "http", profile: .native, isEncrypted: false, isProxied: false,
       environment: { $0.names }),
-    Way(
+    Setup(
       testDescription: "http, gcs", profile: .gcs, isEncrypted: false, isProxied: false,
       environment: { $0.names }),
-    Way(
+    Setup(
       testDescription: "http, HTTP_PROXY", profile: .native, isEncrypted: false,
       environment: { ["HTTP_PROXY": $0.proxy.url] }),
-    Way(
+    Setup(
       testDescription: "http, gcs, all_proxy", profile: .gcs, isEncrypted: false,
       environment: { ["all_proxy": $0.proxy.url] }),
-    Way(
+    Setup(
       testDescription: "https, SSL_CERT_DIR", profile: .native, isProxied: false,
       environment: { $0.names.merging(["SSL_CERT_DIR": $0.trusted.string]) { $1 } }),
-    Way(
+    Setup(
       testDescription: "https, gcs, SSL_CERT_FILE", profile: .gcs, isProxied: false,
       environment: { $0.names.merging(["SSL_CERT_FILE": $0.authority.file.string]) { $1 } }),
-    Way(
+    Setup(
       testDescription: "https, HTTPS_PROXY, SSL_CERT_FILE", profile: .native,
       environment: {
         ["HTTPS_PROXY": $0.proxy.url, "SSL_CERT_FILE": $0.authority.file.string]
       }),
-    Way(
+    Setup(
       testDescription: "https, gcs, api.proxy, api.ca_file", profile: .gcs,
       environment: { ["COMPANY_PROXY": $0.proxy.url] },
       lines: { ["proxy: ${COMPANY_PROXY}", "ca_file: \($0.authority.file)"] }),
   ]
 
-  @Test(arguments: ways)
-  func aRunIsCorrectForEachNetworkConfiguration(_ way: Way) async throws {
-    try await CompanyNetwork.with(way.profile, isEncrypted: way.isEncrypted) { network in
-      try await network.fixture.invent(posts: 300, users: 30, editedPostsLoseLocations: false)
-      let ending = try await network.lethe(
-        "run", environment: way.environment(network), lines: way.lines(network))
-      #expect(ending.code == 0, "\(ending.stderr)")
+  @Test(arguments: setups)
+  func aRunIsCorrectForEachNetworkConfiguration(_ setup: Setup) async throws {
+    try await CompanyNetwork.with(setup.profile, isEncrypted: setup.isEncrypted) { network in
+      try await network.fixture.addSamples(posts: 300, users: 30, editedPostsLoseLocations: false)
+      let result = try await network.lethe(
+        "run", environment: setup.environment(network), lines: setup.lines(network))
+      #expect(result.code == 0, "\(result.stderr)")
       #expect(try await network.fixture.rowsThatDiffer() == 0)
       #expect(try await network.fixture.ledgerFaults() == [])
       var hosts: Set<String> = []
-      if way.isProxied {
+      if setup.isProxied {
         hosts.insert(network.apiHost)
-        if way.profile == .gcs { hosts.insert(CompanyNetwork.storageHost) }
+        if setup.profile == .gcs { hosts.insert(CompanyNetwork.storageHost) }
       }
       #expect(try network.proxy.hostsReached == hosts)
-      expectNoSecrets(ending)
+      expectNoSecrets(result)
     }
   }
 
   @Test func theProxyIsNotUsedForHostsThatTheEnvironmentExcludes() async throws {
     try await CompanyNetwork.with(.gcs) { network in
-      try await network.fixture.invent(posts: 300, users: 30, editedPostsLoseLocations: false)
+      try await network.fixture.addSamples(posts: 300, users: 30, editedPostsLoseLocations: false)
       let own = [
         "HTTPS_PROXY": network.proxy.url, "NO_PROXY": network.apiHost,
         "SSL_CERT_FILE": network.authority.file.string,
       ]
-      let ending = try await network.lethe(
+      let result = try await network.lethe(
         "run", environment: network.names.merging(own) { $1 })
-      #expect(ending.code == 0, "\(ending.stderr)")
+      #expect(result.code == 0, "\(result.stderr)")
       #expect(try await network.fixture.rowsThatDiffer() == 0)
       #expect(try network.proxy.hostsReached == [CompanyNetwork.storageHost])
     }
   }
 
-  // MARK: Refusals
+  // MARK: Connections that fail
 
-  /// The message must not report a refusal by the API, because the token is not the cause.
+  /// The message must name the proxy and not the Bearer token, because the proxy refuses the credentials for the proxy.
   @Test(arguments: ["wrong", nil])
-  func aProxyThatRefusesIsReported(password: String?) async throws {
+  func aProxyThatRefusesTheCredentialsIsReported(password: String?) async throws {
     try await CompanyNetwork.with { network in
-      try await network.fixture.invent(posts: 50, users: 10)
+      try await network.fixture.addSamples(posts: 50, users: 10)
       let url = password.map { network.proxy.url(password: $0) } ?? network.proxy.bareURL
       for command in ["check", "run"] {
-        let ending = try await network.lethe(
+        let result = try await network.lethe(
           command,
           environment: [
             "HTTPS_PROXY": url, "SSL_CERT_FILE": network.authority.file.string,
           ])
-        let output = ending.stdout + ending.stderr
-        #expect(ending.code == 77, "\(output)")
+        let output = result.stdout + result.stderr
+        #expect(result.code == 77, "\(output)")
         #expect(output.contains("the proxy \(network.proxy.bareURL)"), "\(output)")
         #expect(!output.contains("Bearer"), "\(output)")
-        expectNoSecrets(ending)
+        expectNoSecrets(result)
       }
       #expect(try network.proxy.hostsReached == [])
       try await expectNothingDone(network)
@@ -146,35 +139,35 @@ import Testing
   @Test(arguments: [true, false])
   func anUntrustedAuthorityIsReported(isProxied: Bool) async throws {
     try await CompanyNetwork.with { network in
-      try await network.fixture.invent(posts: 50, users: 10)
-      let ending = try await network.lethe(
+      try await network.fixture.addSamples(posts: 50, users: 10)
+      let result = try await network.lethe(
         "run", environment: isProxied ? ["HTTPS_PROXY": network.proxy.url] : network.names)
-      #expect(ending.code == 1, "\(ending.stderr)")
-      #expect(ending.stderr.contains(CertificateAuthority.name), "\(ending.stderr)")
-      #expect(ending.stderr.contains("api.ca_file"), "\(ending.stderr)")
-      expectNoSecrets(ending)
+      #expect(result.code == 1, "\(result.stderr)")
+      #expect(result.stderr.contains(CertificateAuthority.name), "\(result.stderr)")
+      #expect(result.stderr.contains("api.ca_file"), "\(result.stderr)")
+      expectNoSecrets(result)
       try await expectNothingDone(network)
     }
   }
 
   @Test func aCertificateForAnotherHostIsRefused() async throws {
     try await CompanyNetwork.with(certifiedNames: ["other.company.test"]) { network in
-      try await network.fixture.invent(posts: 50, users: 10)
-      let ending = try await network.lethe(
+      try await network.fixture.addSamples(posts: 50, users: 10)
+      let result = try await network.lethe(
         "run",
         environment: [
           "HTTPS_PROXY": network.proxy.url, "SSL_CERT_FILE": network.authority.file.string,
         ])
-      #expect(ending.code == 1, "\(ending.stderr)")
-      #expect(ending.stderr.contains(network.apiHost), "\(ending.stderr)")
+      #expect(result.code == 1, "\(result.stderr)")
+      #expect(result.stderr.contains(network.apiHost), "\(result.stderr)")
       try await expectNothingDone(network)
     }
   }
 
   private func expectNoSecrets(
-    _ ending: Program.Ending, _ location: SourceLocation = #_sourceLocation
+    _ result: Program.Result, _ location: SourceLocation = #_sourceLocation
   ) {
-    let output = ending.stdout + ending.stderr
+    let output = result.stdout + result.stderr
     for secret in [ForwardProxy.password, ForwardProxy.user, PipelineFixture.token] {
       #expect(!output.contains(secret), "\(output)", sourceLocation: location)
     }

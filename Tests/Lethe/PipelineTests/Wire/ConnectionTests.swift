@@ -25,7 +25,7 @@ import Vocabulary
   }
 
   private static func expectRefusal(
-    _ kind: APIError.Kind, _ words: [String], _ location: SourceLocation = #_sourceLocation,
+    _ kind: APIError.Kind, _ messageParts: [String], _ location: SourceLocation = #_sourceLocation,
     _ body: () async throws -> Void
   ) async {
     do {
@@ -33,10 +33,11 @@ import Vocabulary
       Issue.record("no error was thrown", sourceLocation: location)
     } catch let error as APIError {
       #expect(error.kind == kind, "\(error)", sourceLocation: location)
-      for word in words {
-        #expect(error.description.contains(word), "\(word): \(error)", sourceLocation: location)
+      for part in messageParts {
+        #expect(error.description.contains(part), "\(part): \(error)", sourceLocation: location)
       }
-      // Source locations in a message do not help the operator.
+      // The message must not contain the TLS library's source locations (`file.cc:123`), which do not help the
+      // operator.
       #expect(!error.description.contains(".cc:"), "\(error)", sourceLocation: location)
     } catch {
       Issue.record("\(error)", sourceLocation: location)
@@ -48,7 +49,7 @@ import Vocabulary
   struct Alert: Sendable, CustomTestStringConvertible {
     let number: UInt8
     let kind: APIError.Kind
-    let words: [String]
+    let messageParts: [String]
     var testDescription: String { "alert \(number)" }
   }
 
@@ -58,20 +59,28 @@ import Vocabulary
 
   /// The alerts of RFC 8446, section 6.
   static let alerts = [
-    Alert(number: 40, kind: .untrusted, words: ["handshake failure", "TLS 1.2 or newer"]),
-    Alert(number: 42, kind: .certificateWanted, words: clients + ["bad certificate"]),
-    Alert(number: 43, kind: .certificateWanted, words: clients + ["unsupported certificate"]),
-    Alert(number: 44, kind: .certificateWanted, words: clients + ["certificate revoked"]),
-    Alert(number: 45, kind: .certificateWanted, words: clients + ["certificate expired"]),
-    Alert(number: 46, kind: .certificateWanted, words: clients + ["certificate unknown"]),
-    Alert(number: 48, kind: .certificateWanted, words: clients + ["unknown ca"]),
-    Alert(number: 49, kind: .certificateWanted, words: clients + ["access denied"]),
-    Alert(number: 70, kind: .untrusted, words: ["protocol version", "TLS 1.2 or newer"]),
-    Alert(number: 71, kind: .untrusted, words: ["insufficient security"]),
-    Alert(number: 80, kind: .temporary, words: ["internal error", "run again"]),
-    Alert(number: 112, kind: .untrusted, words: ["unrecognized name", "the right host"]),
-    Alert(number: 116, kind: .certificateWanted, words: clients + ["certificate required"]),
-    Alert(number: 120, kind: .untrusted, words: ["no application protocol"]),
+    Alert(number: 40, kind: .untrusted, messageParts: ["handshake failure", "TLS 1.2 or newer"]),
+    Alert(
+      number: 42, kind: .clientCertificateRequired, messageParts: clients + ["bad certificate"]),
+    Alert(
+      number: 43, kind: .clientCertificateRequired,
+      messageParts: clients + ["unsupported certificate"]),
+    Alert(
+      number: 44, kind: .clientCertificateRequired, messageParts: clients + ["certificate revoked"]),
+    Alert(
+      number: 45, kind: .clientCertificateRequired, messageParts: clients + ["certificate expired"]),
+    Alert(
+      number: 46, kind: .clientCertificateRequired, messageParts: clients + ["certificate unknown"]),
+    Alert(number: 48, kind: .clientCertificateRequired, messageParts: clients + ["unknown ca"]),
+    Alert(number: 49, kind: .clientCertificateRequired, messageParts: clients + ["access denied"]),
+    Alert(number: 70, kind: .untrusted, messageParts: ["protocol version", "TLS 1.2 or newer"]),
+    Alert(number: 71, kind: .untrusted, messageParts: ["insufficient security"]),
+    Alert(number: 80, kind: .temporary, messageParts: ["internal error", "run again"]),
+    Alert(number: 112, kind: .untrusted, messageParts: ["unrecognized name", "the right host"]),
+    Alert(
+      number: 116, kind: .clientCertificateRequired,
+      messageParts: clients + ["certificate required"]),
+    Alert(number: 120, kind: .untrusted, messageParts: ["no application protocol"]),
   ]
 
   @Test(arguments: alerts)
@@ -79,7 +88,7 @@ import Vocabulary
     try await RawPeer.serving({ _ in
       [.receive(5), .send([0x15, 3, 1, 0, 2, 2, alert.number])]
     }) { port in
-      await Self.expectRefusal(alert.kind, alert.words) {
+      await Self.expectRefusal(alert.kind, alert.messageParts) {
         try await Self.ask("https://127.0.0.1:\(port)")
       }
     }
@@ -89,19 +98,19 @@ import Vocabulary
   @Test(arguments: ["-tls1_2", "-tls1_3"])
   func aHostThatRequiresAClientCertificateIsReported(version: String) async throws {
     try await withTemporaryDirectory { directory in
-      let authority = try CertificateAuthority(in: directory)
-      let place = LoopbackAddress.random()
-      let certificate = try authority.certificate(
-        for: ["api.company.test"], addresses: [place.host])
+      let authority = try await CertificateAuthority(in: directory)
+      let address = LoopbackAddress.random()
+      let certificate = try await authority.certificate(
+        for: ["api.company.test"], addresses: [address.host])
       try await ExternalServer.running(
         [
-          "/usr/bin/openssl", "s_server", "-accept", "\(place)", "-cert", certificate.file.string,
+          "/usr/bin/openssl", "s_server", "-accept", "\(address)", "-cert", certificate.file.string,
           "-key", certificate.key.string, "-Verify", "1", "-verify_return_error", "-CAfile",
           authority.file.string, version, "-www", "-quiet",
-        ], at: place, scratch: directory
+        ], at: address, scratch: directory
       ) {
-        await Self.expectRefusal(.certificateWanted, Self.clients) {
-          try await Self.ask("https://\(place)", trusting: authority.file)
+        await Self.expectRefusal(.clientCertificateRequired, Self.clients) {
+          try await Self.ask("https://\(address)", trusting: authority.file)
         }
       }
     }
@@ -123,7 +132,7 @@ import Vocabulary
     let testDescription: String
     let steps: [RawPeer.Step]
     let kind: APIError.Kind
-    let words: [String]
+    let messageParts: [String]
   }
 
   private static let greeting = RawPeer.Step.receive(3)
@@ -139,43 +148,46 @@ import Vocabulary
     Dialogue(
       testDescription: "no method", steps: [greeting, .send([5, 0xFF])],
       kind: .proxyRefused,
-      words: ["requires credentials", "use its HTTP port"]),
+      messageParts: ["requires credentials", "use the proxy's HTTP port"]),
     Dialogue(
       testDescription: "user and password", steps: [greeting, .send([5, 2])],
       kind: .proxyRefused,
-      words: ["requires credentials", "use its HTTP port"]),
+      messageParts: ["requires credentials", "use the proxy's HTTP port"]),
     Dialogue(
       testDescription: "a rule forbids the host", steps: reply(2), kind: .proxyRefused,
-      words: ["its rules forbid it", "NO_PROXY"]),
+      messageParts: ["the proxy's rules forbid it", "NO_PROXY"]),
     Dialogue(
-      testDescription: "no CONNECT", steps: reply(7), kind: .proxyMistaken,
-      words: ["does not support CONNECT", "socks5://"]),
+      testDescription: "no CONNECT", steps: reply(7), kind: .wrongProxyProtocol,
+      messageParts: ["does not support CONNECT", "socks5://"]),
     Dialogue(
-      testDescription: "no names", steps: reply(8), kind: .proxyMistaken,
-      words: ["does not support host names"]),
+      testDescription: "no names", steps: reply(8), kind: .wrongProxyProtocol,
+      messageParts: ["does not support host names"]),
     Dialogue(
-      testDescription: "SOCKS 4", steps: [greeting, .send([0, 0x5B])], kind: .proxyMistaken,
-      words: ["does not use SOCKS 5", "http:// or socks5://"]),
+      testDescription: "SOCKS 4", steps: [greeting, .send([0, 0x5B])], kind: .wrongProxyProtocol,
+      messageParts: ["does not use SOCKS 5", "http:// or socks5://"]),
     Dialogue(
       testDescription: "HTTP", steps: [greeting, .sendText("HTTP/1.1 400 Bad Request\r\n\r\n")],
-      kind: .proxyMistaken, words: ["does not use SOCKS 5"]),
+      kind: .wrongProxyProtocol, messageParts: ["does not use SOCKS 5"]),
     Dialogue(
       testDescription: "general failure", steps: reply(1), kind: .temporary,
-      words: ["it failed (SOCKS reply 1)", "run again"]),
+      messageParts: ["the proxy failed (SOCKS reply 1)", "run again"]),
     Dialogue(
       testDescription: "no network", steps: reply(3), kind: .temporary,
-      words: ["network is unreachable"]),
+      messageParts: ["network is unreachable"]),
     Dialogue(
       testDescription: "connection refused", steps: reply(5), kind: .temporary,
-      words: ["connection was refused"]),
+      messageParts: ["connection was refused"]),
     Dialogue(
-      testDescription: "connection reset", steps: [greeting, .reset], kind: .temporary, words: []),
+      testDescription: "connection reset", steps: [greeting, .reset], kind: .temporary,
+      messageParts: []),
   ]
 
   @Test(arguments: dialogues)
-  func aSOCKSProxyThatRefusesIsReported(dialogue: Dialogue) async throws {
+  func aFailureOfASOCKSProxyIsReported(dialogue: Dialogue) async throws {
     try await RawPeer.serving({ _ in dialogue.steps }) { port in
-      await Self.expectRefusal(dialogue.kind, dialogue.words + ["socks5://127.0.0.1:\(port)"]) {
+      await Self.expectRefusal(
+        dialogue.kind, dialogue.messageParts + ["socks5://127.0.0.1:\(port)"]
+      ) {
         try await Self.ask("https://api.example.com", proxy: "socks5://127.0.0.1:\(port)")
       }
     }
@@ -184,8 +196,8 @@ import Vocabulary
   /// The message names the issuer of the certificate, even behind a SOCKS proxy.
   @Test func anUntrustedAuthorityIsReportedBehindSOCKS() async throws {
     try await withTemporaryDirectory { directory in
-      let authority = try CertificateAuthority(in: directory)
-      let certificate = try authority.certificate(for: ["api.example.com"])
+      let authority = try await CertificateAuthority(in: directory)
+      let certificate = try await authority.certificate(for: ["api.example.com"])
       let front = LoopbackAddress.random()
       try await ReverseProxy.serving(
         [.init("api.example.com", to: "http://127.0.0.1:1")], at: front, certificate: certificate,
@@ -210,17 +222,17 @@ import Vocabulary
   /// The proxy's port accepts only TLS.
   @Test func aProxyWithTLSIsReported() async throws {
     try await withTemporaryDirectory { directory in
-      let authority = try CertificateAuthority(in: directory)
-      let certificate = try authority.certificate(for: ["proxy.company.test"])
-      let place = LoopbackAddress.random()
+      let authority = try await CertificateAuthority(in: directory)
+      let certificate = try await authority.certificate(for: ["proxy.company.test"])
+      let address = LoopbackAddress.random()
       try await ExternalServer.running(
         [
-          "/usr/bin/openssl", "s_server", "-accept", "\(place)", "-cert", certificate.file.string,
+          "/usr/bin/openssl", "s_server", "-accept", "\(address)", "-cert", certificate.file.string,
           "-key", certificate.key.string, "-www", "-quiet",
-        ], at: place, scratch: directory
+        ], at: address, scratch: directory
       ) {
-        await Self.expectRefusal(.proxyMistaken, ["it uses TLS", "port for plain HTTP"]) {
-          try await Self.ask("https://api.example.com", proxy: "http://\(place)")
+        await Self.expectRefusal(.wrongProxyProtocol, ["it uses TLS", "port for plain HTTP"]) {
+          try await Self.ask("https://api.example.com", proxy: "http://\(address)")
         }
       }
     }
@@ -232,7 +244,8 @@ import Vocabulary
       // Lethe opens four connections: the request, its retry, an attempt with TLS and an attempt with SOCKS.
       connection == 4 ? [Self.greeting, .send([5, 0xFF])] : [.receive(1), .close]
     }) { port in
-      await Self.expectRefusal(.proxyMistaken, ["it uses SOCKS", "write its address"]) {
+      await Self.expectRefusal(.wrongProxyProtocol, ["it uses SOCKS", "write the proxy's address"])
+      {
         try await Self.ask("https://api.example.com", proxy: "http://127.0.0.1:\(port)")
       }
     }
@@ -257,7 +270,7 @@ import Vocabulary
   // MARK: The program
 
   @Test func theProgramsExitCodeMatchesTheCause() async throws {
-    @Sendable func ending(_ url: String, _ proxy: String?) async throws -> Program.Ending {
+    @Sendable func result(_ url: String, _ proxy: String?) async throws -> Program.Result {
       try await withTemporaryDirectory { directory in
         let file = directory.appending("night.yaml").string
         try PipelineFixture.definition.write(toFile: file, atomically: true, encoding: .utf8)
@@ -270,17 +283,17 @@ import Vocabulary
       }
     }
     try await RawPeer.serving({ _ in [.receive(5), .send([0x15, 3, 1, 0, 2, 2, 116])] }) { port in
-      let wanted = try await ending("https://127.0.0.1:\(port)", nil)
+      let wanted = try await result("https://127.0.0.1:\(port)", nil)
       #expect(wanted.code == 77, "\(wanted.stderr)")
       #expect(wanted.stderr.contains("certificate required"), "\(wanted.stderr)")
     }
     try await RawPeer.serving({ _ in Self.reply(2) }) { port in
-      let refused = try await ending("https://api.example.com", "socks5://127.0.0.1:\(port)")
+      let refused = try await result("https://api.example.com", "socks5://127.0.0.1:\(port)")
       #expect(refused.code == 77, "\(refused.stderr)")
-      #expect(refused.stderr.contains("its rules forbid it"), "\(refused.stderr)")
+      #expect(refused.stderr.contains("the proxy's rules forbid it"), "\(refused.stderr)")
     }
     try await RawPeer.serving({ _ in [Self.greeting, .send([0, 0x5B])] }) { port in
-      let mistaken = try await ending("https://api.example.com", "socks5://127.0.0.1:\(port)")
+      let mistaken = try await result("https://api.example.com", "socks5://127.0.0.1:\(port)")
       #expect(mistaken.code == 1, "\(mistaken.stderr)")
       #expect(mistaken.stderr.contains("does not use SOCKS 5"), "\(mistaken.stderr)")
     }

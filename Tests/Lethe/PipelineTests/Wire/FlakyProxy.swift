@@ -7,18 +7,18 @@ import NIOCore
 import NIOHTTP1
 import Synchronization
 
-/// A proxy between the client and a service. Every third call fails. These calls fail alternately before they are
-/// forwarded and after they had their effect.
+/// A proxy between the client and a service. Every third call fails. Of these calls, the proxy forwards every second
+/// one to the service, and then returns an error.
 final class FlakyProxy: Sendable {
   private let target: Mutex<String>
   private let calls = Atomic(0)
-  private let spoiled = Atomic(0)
+  private let failures = Atomic(0)
 
   init() {
     target = Mutex("")
   }
 
-  var spoiledCalls: Int { spoiled.load(ordering: .relaxed) }
+  var failedCalls: Int { failures.load(ordering: .relaxed) }
 
   func forward(to url: String) {
     target.withLock { $0 = url }
@@ -37,9 +37,9 @@ final class FlakyProxy: Sendable {
 
   private func handle(_ request: Request) async throws -> Response {
     let call = calls.add(1, ordering: .relaxed).newValue
-    let isSpoiled = call.isMultiple(of: 3)
-    if isSpoiled {
-      spoiled.add(1, ordering: .relaxed)
+    let fails = call.isMultiple(of: 3)
+    if fails {
+      failures.add(1, ordering: .relaxed)
       if call.isMultiple(of: 2) {
         return Response(
           status: .internalServerError, body: .init(byteBuffer: .init(string: "<html>")))
@@ -55,7 +55,7 @@ final class FlakyProxy: Sendable {
     forwarded.body = .bytes(try await request.body.collect(upTo: 1 << 24))
     let response = try await HTTPClient.shared.execute(forwarded, timeout: .seconds(60))
     let body = try await response.body.collect(upTo: 1 << 24)
-    if isSpoiled { return Response(status: .internalServerError) }
+    if fails { return Response(status: .internalServerError) }
     return Response(
       status: .init(code: Int(response.status.code)), body: .init(byteBuffer: body))
   }

@@ -8,27 +8,20 @@ struct ForwardProxy: Sendable {
   static let user = "a-program"
   static let password = "what-the-proxy-wants-to-know"
 
-  private let place: LoopbackAddress
+  private let address: LoopbackAddress
   private let log: FilePath
 
   var url: String { url(password: Self.password) }
 
-  func url(password: String) -> String { "http://\(Self.user):\(password)@\(place)" }
+  func url(password: String) -> String { "http://\(Self.user):\(password)@\(address)" }
 
   /// The URL without credentials.
-  var bareURL: String { "http://\(place)" }
+  var bareURL: String { "http://\(address)" }
 
   /// The hosts that the proxy has connected clients to.
   var hostsReached: Set<String> {
     get throws {
       Set(try text.matches(of: /Established connection to host "([^"]+)"/).map { String($0.1) })
-    }
-  }
-
-  /// The requests that the proxy received, accepted or not, such as `CONNECT api.example:443`.
-  var requests: [String] {
-    get throws {
-      try text.matches(of: /Request \(file descriptor \d+\): (\S+ \S+)/).map { String($0.1) }
     }
   }
 
@@ -42,11 +35,11 @@ struct ForwardProxy: Sendable {
   static func serving<R: Sendable>(
     hosts: FilePath, in directory: FilePath, _ body: (ForwardProxy) async throws -> R
   ) async throws -> R {
-    let proxy = ForwardProxy(place: .random(), log: directory.appending("tinyproxy.log"))
+    let proxy = ForwardProxy(address: .random(), log: directory.appending("tinyproxy.log"))
     let file = directory.appending("tinyproxy.conf").string
     try """
-    Listen \(proxy.place.host)
-    Port \(proxy.place.port)
+    Listen \(proxy.address.host)
+    Port \(proxy.address.port)
     BasicAuth \(user) \(password)
     LogFile "\(proxy.log)"
     LogLevel Connect
@@ -55,7 +48,7 @@ struct ForwardProxy: Sendable {
     """.write(toFile: file, atomically: true, encoding: .utf8)
     return try await ExternalServer.running(
       ["/usr/bin/tinyproxy", "-d", "-c", file], environment: CompanyNetwork.names(in: hosts),
-      at: proxy.place, scratch: directory
+      at: proxy.address, scratch: directory
     ) { try await body(proxy) }
   }
 }

@@ -6,23 +6,23 @@ import Testing
 
 /// Tests of responses about one job that the ledger cannot store. Each response affects only its own chunk.
 @Suite struct OddResponseTests {
-  /// The part of a job's name that only the jobs of chunk 3 have. Chunks 1 to 10 have ten posts each. Chunk 3 has the
+  /// The part of a job's name that only chunk 3's jobs have. Chunks 1 to 10 have ten posts each. Chunk 3 has the
   /// IDs 21 to 30. The posts 24 and 28 must be deleted or hidden.
   private static let ofThirdChunk = "-c3-"
 
   private static func expectOnlyTheThirdChunkSetAside(
-    _ fixture: RefusalFixture, _ ending: Program.Ending, says words: [String],
+    _ fixture: RefusalFixture, _ result: Program.Result, messageParts: [String],
     _ location: SourceLocation = #_sourceLocation
   ) async throws {
-    #expect(ending.code == 5, "\(ending.stderr)", sourceLocation: location)
-    for word in words {
-      #expect(ending.stderr.contains(word), "\(word): \(ending.stderr)", sourceLocation: location)
+    #expect(result.code == 5, "\(result.stderr)", sourceLocation: location)
+    for part in messageParts {
+      #expect(result.stderr.contains(part), "\(part): \(result.stderr)", sourceLocation: location)
     }
-    for word in ["INSERT", "UPDATE", "job_api_id"] {
-      #expect(!ending.stderr.contains(word), "\(ending.stderr)", sourceLocation: location)
+    for text in ["INSERT", "UPDATE", "job_api_id"] {
+      #expect(!result.stderr.contains(text), "\(result.stderr)", sourceLocation: location)
     }
-    #expect(try await fixture.postsNotDone() == [24, 28], sourceLocation: location)
-    #expect(try await fixture.postsHarmed() == 0, sourceLocation: location)
+    #expect(try await fixture.unfinishedPosts() == [24, 28], sourceLocation: location)
+    #expect(try await fixture.damagedPosts() == 0, sourceLocation: location)
     #expect(try await fixture.usersLeft() == "1008 protected", sourceLocation: location)
     let failed = try await fixture.base.value(
       "SELECT string_agg(chunk_id::text, ' ') FROM lethe.chunk WHERE state = 'failed'",
@@ -37,43 +37,43 @@ import Testing
 
   @Test func aRepeatedJobIDSetsItsChunkAside() async throws {
     try await RefusalFixture.with(configure: {
-      $0.answeredID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
+      $0.responseID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
     }) { fixture in
       let file = try fixture.file()
-      let ending = try await fixture.lethe("run", file)
+      let result = try await fixture.lethe("run", file)
       try await Self.expectOnlyTheThirdChunkSetAside(
-        fixture, ending, says: ["job 1000, an ID that it has used before (for lethe-"])
+        fixture, result, messageParts: ["job 1000, an ID that it has used before (for lethe-"])
       #expect(try await Self.jobs(of: 3, fixture) == 3)
       // The next run creates a job for the chunk again.
       let next = try await fixture.lethe("run", file)
       #expect(next.code == 0, "\(next.stderr)")
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
     }
   }
 
   @Test func aJobIDThatIsRepeatedOnceCostsOneAttempt() async throws {
     try await RefusalFixture.with(configure: {
-      $0.answeredID = { $0.contains("-c3-a1-") ? "1000" : nil }
+      $0.responseID = { $0.contains("-c3-a1-") ? "1000" : nil }
     }) { fixture in
-      let ending = try await fixture.lethe("run", try fixture.file())
-      #expect(ending.code == 0, "\(ending.stderr)")
+      let result = try await fixture.lethe("run", try fixture.file())
+      #expect(result.code == 0, "\(result.stderr)")
       #expect(try await Self.jobs(of: 3, fixture) == 2)
       #expect(try await fixture.base.ledgerFaults() == [])
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
     }
   }
 
   /// A cache between Lethe and the API sends an old response. The API has created the job and lists it.
   @Test func aJobWithACachedCreationResponseIsFoundInTheListing() async throws {
     try await RefusalFixture.with(configure: {
-      $0.answeredID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
+      $0.responseID = { $0.contains(Self.ofThirdChunk) ? "1000" : nil }
       $0.listing = { $0 }
     }) { fixture in
-      let ending = try await fixture.lethe("run", try fixture.file())
-      #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(ending.stderr.contains("adopted"), "\(ending.stderr)")
+      let result = try await fixture.lethe("run", try fixture.file())
+      #expect(result.code == 0, "\(result.stderr)")
+      #expect(result.stderr.contains("adopted"), "\(result.stderr)")
       #expect(try await Self.jobs(of: 3, fixture) == 1)
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
     }
   }
 
@@ -83,22 +83,24 @@ import Testing
     (#""status": "complete""#, "nothing was uploaded to it"),
     (#""type": "users", "status": "created""#, "was requested"),
   ])
-  func aJobThatCannotBelongToTheChunkCostsOneAttempt(fields: String, says: String) async throws {
+  func aJobThatCannotBelongToTheChunkCostsOneAttempt(fields: String, messagePart: String)
+    async throws
+  {
     try await RefusalFixture.with(configure: {
       $0.created = {
         $0 == 1 ? .init(status: 200, json: "{\"data\": {\"id\": \"999\", \(fields)}}") : nil
       }
       $0.intercept = { call in
-        // A program that accepts this response gets a result without any ID.
+        // If Lethe accepted job 999, its result would name no ID.
         call.kind == .get && call.name == nil
           ? .init(status: 200, json: "{\"data\": {\"id\": \"999\", \"status\": \"complete\"}}")
           : nil
       }
     }) { fixture in
-      let ending = try await fixture.lethe("run", try fixture.file())
-      #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(ending.stderr.contains(says), "\(ending.stderr)")
-      #expect(try await fixture.postsNotDone() == [])
+      let result = try await fixture.lethe("run", try fixture.file())
+      #expect(result.code == 0, "\(result.stderr)")
+      #expect(result.stderr.contains(messagePart), "\(result.stderr)")
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.usersLeft() == "1008 protected")
     }
   }
@@ -111,10 +113,11 @@ import Testing
   @Test(arguments: unusableIDs)
   func anInvalidJobIDSetsItsChunkAside(id: String) async throws {
     try await RefusalFixture.with(configure: {
-      $0.answeredID = { $0.contains(Self.ofThirdChunk) ? id : nil }
+      $0.responseID = { $0.contains(Self.ofThirdChunk) ? id : nil }
     }) { fixture in
-      let ending = try await fixture.lethe("run", try fixture.file())
-      try await Self.expectOnlyTheThirdChunkSetAside(fixture, ending, says: ["no usable ID"])
+      let result = try await fixture.lethe("run", try fixture.file())
+      try await Self.expectOnlyTheThirdChunkSetAside(
+        fixture, result, messageParts: ["no usable ID"])
       #expect(try await Self.jobs(of: 3, fixture) == 3)
     }
   }
@@ -136,14 +139,14 @@ import Testing
         }
       }
     }) { fixture in
-      let ending = try await fixture.lethe("run", try fixture.file())
-      #expect(ending.code == 0, "\(ending.stderr)")
-      #expect(try await fixture.postsNotDone() == [])
+      let result = try await fixture.lethe("run", try fixture.file())
+      #expect(result.code == 0, "\(result.stderr)")
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.usersLeft() == "1008 protected")
     }
   }
 
-  /// A constraint that Lethe does not expect refuses a value from a response about a job.
+  /// The operator has added a constraint to the ledger. It refuses the job ID from a response.
   @Test func aResponseThatTheLedgerRefusesSetsItsChunkAside() async throws {
     try await RefusalFixture.with { fixture in
       try await fixture.base.execute(
@@ -151,8 +154,9 @@ import Testing
         ALTER TABLE lethe.job
           ADD CONSTRAINT odd CHECK (name NOT LIKE '%\(trusted: Self.ofThirdChunk)%' OR api_id IS NULL)
         """)
-      let ending = try await fixture.lethe("run", try fixture.file())
-      try await Self.expectOnlyTheThirdChunkSetAside(fixture, ending, says: ["odd", "23514"])
+      let result = try await fixture.lethe("run", try fixture.file())
+      try await Self.expectOnlyTheThirdChunkSetAside(
+        fixture, result, messageParts: ["odd", "23514"])
     }
   }
 
@@ -162,11 +166,11 @@ import Testing
     "1970-01-01T00:00:00.000Z", "yesterday",
   ])
   func anImpossibleCreationTimeDoesNotDecideWhichAnswerIsNewest(time: String) async throws {
-    let base = Mutex(1)
+    let run = Mutex(1)
     try await RefusalFixture.with(
-      { ids in base.withLock { $0 } == 1 ? "" : RefusalFixture.answers(ids) },
+      { ids in run.withLock { $0 } == 1 ? "" : RefusalFixture.answers(ids) },
       configure: {
-        $0.fields = { _ in base.withLock { $0 } == 1 ? ["created_at": time] : [:] }
+        $0.fields = { _ in run.withLock { $0 } == 1 ? ["created_at": time] : [:] }
       }
     ) { fixture in
       let file = try fixture.file()
@@ -174,10 +178,10 @@ import Testing
       #expect(first.code == 0, "\(first.stderr)")
       #expect(
         first.stderr.contains("which is impossible") == (time != "yesterday"), "\(first.stderr)")
-      base.withLock { $0 = 2 }
+      run.withLock { $0 = 2 }
       let second = try await fixture.lethe("run", file)
       #expect(second.code == 0, "\(second.stderr)")
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
       #expect(try await fixture.usersLeft() == "1008 protected")
       #expect(try await fixture.lethe("audit", "show", "4").code == 0)
     }

@@ -1,15 +1,15 @@
 import NIOCore
 import NIOPosix
 
-/// A relay that rewrites the bytes that a server sends to a client. Tests use it for headers that a server library
-/// writes itself.
+/// A relay that rewrites the bytes that a server sends to a client. Tests use it to change headers that the server
+/// library sets and a test cannot set.
 enum RewritingRelay {
   private typealias Pipe = NIOAsyncChannel<ByteBuffer, ByteBuffer>
 
   /// Serves until `body` returns. `body` gets the base URL.
-  /// - Parameter rewrite: gets each block of bytes that the server sends.
+  /// - Parameter rewrite: gets each block that the server sends, and returns the block for the client.
   static func serving<R: Sendable>(
-    before url: String, rewriting rewrite: @escaping @Sendable (String) -> String,
+    upstream url: String, rewriting rewrite: @escaping @Sendable (String) -> String,
     _ body: @escaping @Sendable (String) async throws -> R
   ) async throws -> R {
     let target = Int(url.split(separator: ":").last ?? "") ?? 0
@@ -47,14 +47,14 @@ enum RewritingRelay {
         channel.eventLoop.makeCompletedFuture { try Pipe(wrappingChannelSynchronously: channel) }
       }
     try await client.executeThenClose { requests, toClient in
-      try await server.executeThenClose { answers, toServer in
+      try await server.executeThenClose { responses, toServer in
         try await withThrowingTaskGroup(of: Void.self) { group in
           group.addTask {
             for try await block in requests { try await toServer.write(block) }
             toServer.finish()
           }
           group.addTask {
-            for try await block in answers {
+            for try await block in responses {
               try await toClient.write(ByteBuffer(string: rewrite(String(buffer: block))))
             }
             toClient.finish()

@@ -14,7 +14,7 @@ final class ScriptedAPI: Sendable {
     var result: @Sendable ([Int64]) -> String = { _ in "" }
     /// Returns a job's result for the job's type and the uploaded IDs. If it is set, `result` is not used.
     var resultByType: (@Sendable (String, [Int64]) -> String)?
-    /// Bytes that follow the result. They can be invalid UTF-8.
+    /// Bytes that follow the result. A test uses them for invalid UTF-8.
     var resultEnd: [UInt8] = []
     /// The job's status after its bytes were uploaded.
     var status = "complete"
@@ -23,18 +23,18 @@ final class ScriptedAPI: Sendable {
     var problem: @Sendable (_ name: String) -> Int? = { _ in nil }
     /// The HTTP status of the response to a download of this job's result. If nil, the response is the result.
     var downloadProblem: @Sendable (_ name: String) -> Int? = { _ in nil }
-    /// The body of the responses with these statuses.
+    /// The body of the responses with a status from `problem` or `downloadProblem`.
     var problemBody = ""
     /// The number of bytes at the end of the result that are not sent. The Content-Length includes them.
     var bytesCut = 0
     /// The value of `x-goog-hash` in the response with the result.
     var hash: String?
-    /// The response to a call. A call that gets this response has no effect. If nil, the API handles the call.
-    var intercept: (@Sendable (Call) -> Answer?)?
+    /// Returns the response to a call, instead of the API. Such a call has no effect. If nil, the API handles the call.
+    var intercept: (@Sendable (Call) -> ScriptedResponse?)?
     /// The response to a creation, after the job was created. If nil, the response is the job.
-    var created: (@Sendable (_ number: Int) -> Answer?)?
+    var created: (@Sendable (_ number: Int) -> ScriptedResponse?)?
     /// The ID in the response to a creation, by the job's name. If nil, it is the job's own ID.
-    var answeredID: @Sendable (_ name: String) -> String? = { _ in nil }
+    var responseID: @Sendable (_ name: String) -> String? = { _ in nil }
     /// Returns the entries of a listing from the entries of the existing jobs. If nil, the listing is empty.
     var listing: (@Sendable (_ entries: [String]) -> [String])?
     /// The URL for the upload. If nil, this API receives the upload.
@@ -42,7 +42,7 @@ final class ScriptedAPI: Sendable {
     /// Additional fields of a job's description.
     var fields: @Sendable (_ status: String) -> [String: String] = { _ in [:] }
     /// The response to a download. If nil, the response is the result with status 200.
-    var download: (@Sendable (Download) -> Answer?)?
+    var download: (@Sendable (Download) -> ScriptedResponse?)?
   }
 
   /// A download that a script responds to.
@@ -55,7 +55,7 @@ final class ScriptedAPI: Sendable {
     let number: Int
   }
 
-  struct Answer: Sendable {
+  struct ScriptedResponse: Sendable {
     var status = 200
     var contentType: String?
     var headers: [String: String] = [:]
@@ -101,7 +101,7 @@ final class ScriptedAPI: Sendable {
     }
   }
 
-  fileprivate func intercepted(_ method: String, _ path: String) -> Answer? {
+  fileprivate func intercepted(_ method: String, _ path: String) -> ScriptedResponse? {
     let parts = path.split(separator: "/").map(String.init)
     let job = parts.count > 3 ? parts[3] : nil
     let kind: Call.Kind =
@@ -146,8 +146,8 @@ final class ScriptedAPI: Sendable {
         jobs.append(job)
         return job
       }
-      if let answer = self.script.created?(self.count(.create)) { return answer.response }
-      return self.answer(job, request, as: self.script.answeredID(job.name))
+      if let scripted = self.script.created?(self.count(.create)) { return scripted.response }
+      return self.jobResponse(job, request, as: self.script.responseID(job.name))
     }
     router.get("/2/compliance/jobs") { request, _ in
       let entries = self.jobs.withLock { $0 }
@@ -161,7 +161,7 @@ final class ScriptedAPI: Sendable {
     router.get("/2/compliance/jobs/:id") { request, context in
       let job = try self.job(context)
       if let code = self.script.problem(job.name) { return self.problem(code) }
-      return self.answer(job, request)
+      return self.jobResponse(job, request)
     }
     router.put("/2/compliance/jobs/:id/upload") { request, context in
       let body = try await request.body.collect(upTo: 1 << 24)
@@ -175,7 +175,7 @@ final class ScriptedAPI: Sendable {
         jobs[index].status = self.script.status
         return jobs[index]
       }
-      return self.answer(job, request)
+      return self.jobResponse(job, request)
     }
     router.get("/2/compliance/jobs/:id/download") { _, context in
       let job = try self.job(context)
@@ -198,7 +198,7 @@ final class ScriptedAPI: Sendable {
     return job
   }
 
-  private func answer(_ job: Job, _ request: Request, as id: String? = nil) -> Response {
+  private func jobResponse(_ job: Job, _ request: Request, as id: String? = nil) -> Response {
     Response(
       status: .ok,
       body: .init(byteBuffer: ByteBuffer(string: #"{"data":\#(entry(job, request, as: id))}"#)))
@@ -222,10 +222,10 @@ final class ScriptedAPI: Sendable {
       count += 1
       return count
     }
-    if let answer = script.download?(
+    if let scripted = script.download?(
       Download(job: (Int(job.id) ?? 0) - 999, ids: job.ids, number: number))
     {
-      return answer.response
+      return scripted.response
     }
     let text = script.resultByType?(job.type, job.ids) ?? script.result(job.ids)
     let bytes = Array(text.utf8) + script.resultEnd
@@ -249,16 +249,16 @@ private struct Interception: RouterMiddleware {
     _ request: Request, context: BasicRequestContext,
     next: (Request, BasicRequestContext) async throws -> Response
   ) async throws -> Response {
-    if let answer = api.intercepted(request.method.rawValue, request.uri.path) {
+    if let scripted = api.intercepted(request.method.rawValue, request.uri.path) {
       // Read the whole request first. Otherwise, the connection could not be used again.
       _ = try await request.body.collect(upTo: 1 << 24)
-      return answer.response
+      return scripted.response
     }
     return try await next(request, context)
   }
 }
 
-extension ScriptedAPI.Answer {
+extension ScriptedAPI.ScriptedResponse {
   init(status: Int = 200, json: String) {
     self.init(status: status, contentType: "application/json", body: Array(json.utf8))
   }
@@ -285,11 +285,11 @@ extension ScriptedAPI.Answer {
 }
 
 /// Texts that `next()` returns one after another. After the last text, it returns an empty text.
-final class Answers: Sendable {
+final class TextSequence: Sendable {
   private let rest: Mutex<[String]>
 
-  init(_ answers: [String]) {
-    rest = Mutex(answers)
+  init(_ texts: [String]) {
+    rest = Mutex(texts)
   }
 
   func next() -> String {

@@ -2,7 +2,7 @@ import Foundation
 import PostgreSQL
 import TestSupport
 
-/// Another PostgreSQL server for one test. A database can be moved to it.
+/// Another PostgreSQL server for one test. A test can restore a dump of a database on it.
 struct SecondServer: Sendable {
   private let directory: String
   private let socket: String
@@ -51,18 +51,18 @@ struct SecondServer: Sendable {
     return self.url("moved")
   }
 
-  /// Restarts the server with this number as its next transaction ID.
-  func goAhead(transactions: Int) async throws {
-    guard transactions > 0 else { return }
+  /// Restarts the server with this next transaction ID. Zero has no effect.
+  func restart(nextTransactionID: Int) async throws {
+    guard nextTransactionID > 0 else { return }
     _ = try await Self.shell(
       """
       set -e
       PATH=${PG_BIN:-$(ls -d /usr/lib/postgresql/*/bin | sort -Vr | head -1)}:$PATH
       as_owner() { if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi; }
       as_owner pg_ctl -D '\(directory)/data' -m fast -w stop >/dev/null
-      as_owner pg_resetwal -x \(transactions) '\(directory)/data' >/dev/null
-      # Create the commit log of the transaction IDs that were skipped.
-      as_owner dd if=/dev/zero of='\(directory)/data/pg_xact/'$(printf %04X $((\(transactions) / 1048576))) \
+      as_owner pg_resetwal -x \(nextTransactionID) '\(directory)/data' >/dev/null
+      # Create the segment of the commit log that contains this transaction ID.
+      as_owner dd if=/dev/zero of='\(directory)/data/pg_xact/'$(printf %04X $((\(nextTransactionID) / 1048576))) \
         bs=262144 count=1 status=none
       as_owner pg_ctl -D '\(directory)/data' -w -l '\(directory)/data/server.log' start >/dev/null
       """)
@@ -90,42 +90,8 @@ struct SecondServer: Sendable {
   /// Runs a Bash script.
   /// - Returns: the script's stdout.
   private static func shell(_ script: String) async throws -> String {
-    let process = Process()
-    process.executableURL = URL(filePath: "/bin/bash")
-    // Foundation waits until a descriptor of the script is closed. If the server inherited this descriptor, Foundation
-    // would also wait for the server.
-    let alone = "for f in /proc/$$/fd/*; do [ ${f##*/} -le 2 ] || eval \"exec ${f##*/}>&-\"; done\n"
-    process.arguments = ["-c", alone + script]
-    // Use files, because the server that a script starts would keep a pipe open.
-    let (stdout, stderr) = (try scratchFile(), try scratchFile())
-    (process.standardOutput, process.standardError) = (stdout, stderr)
-    process.standardInput = FileHandle.nullDevice
-    let (ended, end) = AsyncStream.makeStream(of: Int32.self)
-    process.terminationHandler = {
-      end.yield($0.terminationStatus)
-      end.finish()
-    }
-    try process.run()
-    var code: Int32 = -1
-    for await status in ended { code = status }
-    guard code == 0 else { throw Failed(command: script, stderr: try text(of: stderr)) }
-    return try text(of: stdout)
-  }
-
-  /// Returns a file without a name. The system deletes the file when its last descriptor is closed.
-  private static func scratchFile() throws -> FileHandle {
-    let url = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
-    guard FileManager.default.createFile(atPath: url.path, contents: nil) else {
-      throw CocoaError(.fileWriteUnknown)
-    }
-    let file = try FileHandle(forUpdating: url)
-    try FileManager.default.removeItem(at: url)
-    return file
-  }
-
-  private static func text(of file: FileHandle) throws -> String {
-    try file.seek(toOffset: 0)
-    return String(decoding: try file.readToEnd() ?? Data(), as: UTF8.self)
-      .trimmingCharacters(in: .whitespacesAndNewlines)
+    let bash = try await Program.external(["/bin/bash", "-c", script])
+    guard bash.code == 0 else { throw Failed(command: script, stderr: bash.stderr) }
+    return bash.stdout.trimmingCharacters(in: .whitespacesAndNewlines)
   }
 }

@@ -22,7 +22,7 @@ import Vocabulary
     let range: Range<Int>?
   }
 
-  private enum Answer: Sendable {
+  private enum PutResponse: Sendable {
     /// Status 308. The host has stored this many bytes.
     case stored(Int)
     case status(Int)
@@ -32,10 +32,10 @@ import Vocabulary
 
   private final class Host: Sendable {
     let counts = Mutex((sessions: 0, puts: 0))
-    let answer: @Sendable (Put) -> Answer
+    let respond: @Sendable (Put) -> PutResponse
 
-    init(_ answer: @escaping @Sendable (Put) -> Answer) {
-      self.answer = answer
+    init(_ respond: @escaping @Sendable (Put) -> PutResponse) {
+      self.respond = respond
     }
 
     func begin(_ base: String) -> Response {
@@ -46,16 +46,16 @@ import Vocabulary
       return Response(status: .created, headers: [.location: "\(base)/s?session=\(number)"])
     }
 
-    func take(_ request: Request) async throws -> Response {
+    func receive(_ request: Request) async throws -> Response {
       _ = try await request.body.collect(upTo: 1 << 24)
-      let words = (request.headers[.contentRange] ?? "").split { " -/".contains($0) }
+      let parts = (request.headers[.contentRange] ?? "").split { " -/".contains($0) }
       let range =
-        words.count == 4 ? Int(words[1]).flatMap { a in Int(words[2]).map { a..<$0 + 1 } } : nil
+        parts.count == 4 ? Int(parts[1]).flatMap { a in Int(parts[2]).map { a..<$0 + 1 } } : nil
       let number = counts.withLock { counts in
         counts.puts += 1
         return counts.puts
       }
-      switch answer(Put(number: number, range: range)) {
+      switch respond(Put(number: number, range: range)) {
       case .stored(0): return Response(status: .init(code: 308))
       case .stored(let bytes):
         return Response(status: .init(code: 308), headers: [.range: "bytes=0-\(bytes - 1)"])
@@ -69,13 +69,13 @@ import Vocabulary
 
   /// - Returns: the error that the upload threw, and the numbers of its sessions and PUT requests.
   private static func upload(
-    partBytes: Int = unit, _ answer: @escaping @Sendable (Put) -> Answer
+    partBytes: Int = unit, _ respond: @escaping @Sendable (Put) -> PutResponse
   ) async throws -> (error: APIError?, sessions: Int, puts: Int) {
-    let host = Host(answer)
+    let host = Host(respond)
     let address = Mutex("")
     let router = Router()
     router.post("**") { _, _ in host.begin(address.withLock { $0 }) }
-    router.put("**") { request, _ in try await host.take(request) }
+    router.put("**") { request, _ in try await host.receive(request) }
     return try await servingLoopback(router) { url in
       address.withLock { $0 = url }
       let file = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
@@ -126,14 +126,14 @@ import Vocabulary
     let (error, _, puts) = try await Self.upload { put in
       put.range?.lowerBound == 0 ? .stored(Self.bytes - 8) : .done(Self.bytes)
     }
-    #expect(error?.kind == .unproven && puts == 1)
+    #expect(error?.kind == .unconfirmed && puts == 1)
   }
 
   @Test func anUploadFailsIfTheHostHasAllBytesAndDoesNotFinish() async throws {
     let (error, _, puts) = try await Self.upload { put in
       .stored(put.range?.upperBound ?? Self.bytes)
     }
-    #expect(error?.kind == .unproven && puts < 12)
+    #expect(error?.kind == .unconfirmed && puts < 12)
   }
 
   @Test func oneStoredByteOfEachPartIsNotEnoughProgress() async throws {

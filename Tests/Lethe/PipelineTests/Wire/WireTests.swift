@@ -29,75 +29,80 @@ import Testing
   /// An unusual response, and its effect on the only chunk of posts.
   struct Kind: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    let answer: @Sendable (ScriptedAPI.Call) -> ScriptedAPI.Answer?
+    let response: @Sendable (ScriptedAPI.Call) -> ScriptedAPI.ScriptedResponse?
     var code: Int32 = 0
     /// The number of jobs for the posts.
     var jobs = 1
-    var says: [String] = []
+    /// Parts of the messages on stderr.
+    var messageParts: [String] = []
   }
 
   private static func forFirst(
-    _ kind: ScriptedAPI.Call.Kind, _ answer: ScriptedAPI.Answer, upTo: Int = 1
-  ) -> @Sendable (ScriptedAPI.Call) -> ScriptedAPI.Answer? {
-    { $0.kind == kind && $0.number <= upTo ? answer : nil }
+    _ kind: ScriptedAPI.Call.Kind, _ response: ScriptedAPI.ScriptedResponse, upTo: Int = 1
+  ) -> @Sendable (ScriptedAPI.Call) -> ScriptedAPI.ScriptedResponse? {
+    { $0.kind == kind && $0.number <= upTo ? response : nil }
   }
 
-  private static let gone = ScriptedAPI.Answer(
+  private static let gone = ScriptedAPI.ScriptedResponse(
     json: """
       {"errors":[{"value":"1","title":"Not Found Error","parameter":"id",
       "type":"https://api.twitter.com/2/problems/resource-not-found"}]}
       """)
-  private static let expired = ScriptedAPI.Answer(
+  private static let expired = ScriptedAPI.ScriptedResponse(
     status: 400, contentType: "application/xml",
     body: Array("<Error><Code>ExpiredToken</Code></Error>".utf8))
 
   static let kinds: [Kind] = [
     Kind(
-      testDescription: "a download URL that has expired once", answer: forFirst(.download, expired)),
+      testDescription: "a download URL that has expired once",
+      response: forFirst(.download, expired)),
     Kind(
       testDescription: "a download that is redirected once",
-      answer: forFirst(
+      response: forFirst(
         .download,
         .init(status: 302, headers: ["Location": "https://login.example/?token=secret-token"]))),
     Kind(
-      testDescription: "a job that 200 with errors calls gone",
-      answer: forFirst(.get, gone), jobs: 2,
-      says: ["does not have"]),
+      testDescription: "a status 200 with an error that the job does not exist",
+      response: forFirst(.get, gone), jobs: 2,
+      messageParts: ["does not have"]),
     Kind(
       testDescription: "an unknown HTTP status for a job",
-      answer: forFirst(.get, .init(status: 418, json: "{}")), jobs: 2, says: ["HTTP 418"]),
+      response: forFirst(.get, .init(status: 418, json: "{}")), jobs: 2, messageParts: ["HTTP 418"]),
     Kind(
       testDescription: "a response about a job that contains no job",
-      answer: forFirst(.get, .init(json: "{}")), jobs: 2),
+      response: forFirst(.get, .init(json: "{}")), jobs: 2),
     Kind(
       testDescription: "an upload that is refused once",
-      answer: forFirst(.upload, .init(status: 400, json: "{}")), jobs: 2, says: ["HTTP 400"]),
+      response: forFirst(.upload, .init(status: 400, json: "{}")), jobs: 2,
+      messageParts: ["HTTP 400"]
+    ),
     Kind(
       testDescription: "an upload that is redirected",
-      answer: forFirst(
+      response: forFirst(
         .upload,
         .init(status: 307, headers: ["Location": "https://login.example/page?token=secret-token"])),
-      jobs: 2, says: ["a redirect to https://login.example/page"]),
+      jobs: 2, messageParts: ["a redirect to https://login.example/page"]),
     Kind(
       testDescription: "no credits",
-      answer: forFirst(.create, .init(status: 402, json: "{}"), upTo: 99),
-      code: 77, jobs: 1, says: ["credits"]),
+      response: forFirst(.create, .init(status: 402, json: "{}"), upTo: 99),
+      code: 77, jobs: 1, messageParts: ["credits"]),
     Kind(
       testDescription: "a monthly usage cap",
-      answer: forFirst(
+      response: forFirst(
         .create,
         .init(status: 429, json: #"{"title":"UsageCapExceeded","detail":"Monthly product cap"}"#),
-        upTo: 99), code: 75, jobs: 1, says: ["Monthly product cap", "the cap's next period"]),
+        upTo: 99), code: 75, jobs: 1,
+      messageParts: ["Monthly product cap", "the cap's next period"]),
     Kind(
       testDescription: "an API that redirects to another host",
-      answer: forFirst(
+      response: forFirst(
         .create,
         .init(status: 302, headers: ["Location": "https://portal.example/?token=secret-token"]),
         upTo: 99), code: 1, jobs: 1,
-      says: ["a redirect to https://portal.example/", "api.base_url"]),
+      messageParts: ["a redirect to https://portal.example/", "api.base_url"]),
     Kind(
       testDescription: "a rate limit reset that is not a time",
-      answer: forFirst(
+      response: forFirst(
         .create,
         .init(
           status: 429,
@@ -108,20 +113,20 @@ import Testing
 
   @Test(arguments: kinds)
   func anUnusualResponseAffectsOnlyItsJobOrIsReported(kind: Kind) async throws {
-    try await Self.withFixture({ $0.intercept = kind.answer }) { fixture, _ in
+    try await Self.withFixture({ $0.intercept = kind.response }) { fixture, _ in
       let posts = try fixture.base.definitionFile {
         CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
       }
-      let ending = try await fixture.lethe("run", posts)
-      #expect(ending.code == kind.code, "\(ending.stderr)")
-      #expect(try await Self.jobs(fixture) == kind.jobs, "\(ending.stderr)")
-      for words in kind.says {
-        #expect(ending.stderr.contains(words), "\(words): \(ending.stderr)")
+      let result = try await fixture.lethe("run", posts)
+      #expect(result.code == kind.code, "\(result.stderr)")
+      #expect(try await Self.jobs(fixture) == kind.jobs, "\(result.stderr)")
+      for part in kind.messageParts {
+        #expect(result.stderr.contains(part), "\(part): \(result.stderr)")
       }
-      #expect(!ending.stderr.contains("secret-token"))
+      #expect(!result.stderr.contains("secret-token"))
       guard kind.code == 0 else { return }
       #expect(try await fixture.base.ledgerFaults() == [])
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(try await fixture.unfinishedPosts() == [])
     }
   }
 
@@ -132,15 +137,15 @@ import Testing
         call.kind == .download && call.name?.contains("-c1-") == true ? Self.expired : nil
       }
     }) { fixture, file in
-      let ending = try await fixture.lethe("run", file)
-      #expect(ending.code == 5, "\(ending.stderr)")
+      let result = try await fixture.lethe("run", file)
+      #expect(result.code == 5, "\(result.stderr)")
       #expect(try await Self.jobs(fixture) == 3)
-      #expect(ending.stderr.contains("HTTP 400"), "\(ending.stderr)")
+      #expect(result.stderr.contains("HTTP 400"), "\(result.stderr)")
       #expect(try await fixture.usersLeft() == "1008 protected")
     }
   }
 
-  /// The API has created the job, and its response is lost. The listing also has unusual entries.
+  /// The API has created the job, but the response is lost. The listing also has unusual entries.
   @Test(arguments: [
     #"{"id":"7","error":{"code":3}}"#, #"{"id":7,"status":["odd"]}"#, "{}", "3", "null", #""text""#,
   ])
@@ -152,11 +157,11 @@ import Testing
       let posts = try fixture.base.definitionFile {
         CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
       }
-      let ending = try await fixture.lethe("run", posts)
-      #expect(ending.code == 0, "\(ending.stderr)")
+      let result = try await fixture.lethe("run", posts)
+      #expect(result.code == 0, "\(result.stderr)")
       #expect(try await Self.jobs(fixture) == 1)
-      #expect(ending.stderr.contains("adopted"), "\(ending.stderr)")
-      #expect(try await fixture.postsNotDone() == [])
+      #expect(result.stderr.contains("adopted"), "\(result.stderr)")
+      #expect(try await fixture.unfinishedPosts() == [])
     }
   }
 
@@ -176,31 +181,60 @@ import Testing
       }
     }) { fixture, file in
       try await RewritingRelay.serving(
-        before: fixture.url,
-        rewriting: { answer in
+        upstream: fixture.url,
+        rewriting: { block in
           let date = text(Date().addingTimeInterval(-960), "EEE, dd MMM yyyy HH:mm:ss 'GMT'")
-          return answer.replacing(/(?i)\r\ndate: [^\r]*\r\n/, with: "\r\nDate: \(date)\r\n")
+          return block.replacing(/(?i)\r\ndate: [^\r]*\r\n/, with: "\r\nDate: \(date)\r\n")
         }
       ) { url in
-        let ending = try await RefusalFixture(base: fixture.base, url: url).lethe("run", file)
-        #expect(ending.code == 0, "\(ending.stderr)")
+        let result = try await RefusalFixture(base: fixture.base, url: url).lethe("run", file)
+        #expect(result.code == 0, "\(result.stderr)")
         #expect(try await Self.jobs(fixture) == 1)
-        #expect(try await fixture.postsNotDone() == [])
-        let lines = ending.stderr.split(separator: "\n").filter { $0.contains("clock is") }
-        #expect(lines.count == 1, "\(ending.stderr)")
+        #expect(try await fixture.unfinishedPosts() == [])
+        let lines = result.stderr.split(separator: "\n").filter { $0.contains("clock is") }
+        #expect(lines.count == 1, "\(result.stderr)")
         #expect(lines.first?.contains("ahead of the API's") == true, "\(lines)")
+      }
+    }
+  }
+
+  /// The upload URL has expired, and the API gives the job another one. The job is used, and counts once.
+  @Test func anUploadContinuesWithTheJobsFreshURL() async throws {
+    try await Self.withFixture({
+      $0.intercept = Self.forFirst(.upload, .init(status: 403, json: "{}"))
+    }) { fixture, _ in
+      let responses = Mutex(0)
+      try await RewritingRelay.serving(
+        upstream: fixture.url,
+        rewriting: { block in
+          guard block.contains("token=up") else { return block }
+          let number = responses.withLock { count in
+            count += 1
+            return count
+          }
+          return block.replacing("token=up", with: "token=u\(number % 10)")
+        }
+      ) { url in
+        let posts = try fixture.base.definitionFile {
+          CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
+        }
+        let result = try await RefusalFixture(base: fixture.base, url: url).lethe("run", posts)
+        #expect(result.code == 0, "\(result.stderr)")
+        #expect(result.stderr.contains("has a fresh upload URL"), "\(result.stderr)")
+        #expect(try await Self.jobs(fixture) == 1)
+        #expect(try await fixture.unfinishedPosts() == [])
       }
     }
   }
 
   // MARK: Bytes
 
-  private static func packed(_ text: String) -> [UInt8] {
+  private static func compressed(_ text: String) -> [UInt8] {
     let bytes = Array(text.utf8)
     var size = compressBound(uLong(bytes.count))
-    var packed = [UInt8](repeating: 0, count: Int(size))
-    guard compress(&packed, &size, bytes, uLong(bytes.count)) == Z_OK else { return [] }
-    return Array(packed.prefix(Int(size)))
+    var compressed = [UInt8](repeating: 0, count: Int(size))
+    guard compress(&compressed, &size, bytes, uLong(bytes.count)) == Z_OK else { return [] }
+    return Array(compressed.prefix(Int(size)))
   }
 
   @Test(arguments: ["deflate", "br"])
@@ -209,20 +243,20 @@ import Testing
       $0.download = { download in
         .init(
           headers: ["Content-Encoding": coding],
-          body: Self.packed(RefusalFixture.answers(download.ids)))
+          body: Self.compressed(RefusalFixture.answers(download.ids)))
       }
     }) { fixture, file in
-      let ending = try await fixture.lethe("run", file)
-      #expect(ending.code == (coding == "br" ? 5 : 0), "\(ending.stderr)")
+      let result = try await fixture.lethe("run", file)
+      #expect(result.code == (coding == "br" ? 5 : 0), "\(result.stderr)")
       if coding == "br" {
-        #expect(ending.stderr.contains("the content coding br"), "\(ending.stderr)")
+        #expect(result.stderr.contains("the content coding br"), "\(result.stderr)")
       } else {
-        #expect(try await fixture.postsNotDone() == [])
+        #expect(try await fixture.unfinishedPosts() == [])
       }
     }
   }
 
-  @Test func aTransferCodingIsReadInEverySpelling() async throws {
+  @Test func theNameOfATransferCodingIsCaseInsensitive() async throws {
     try await Self.withFixture({
       $0.download = { download in
         .init(
@@ -231,14 +265,14 @@ import Testing
       }
     }) { fixture, file in
       try await RewritingRelay.serving(
-        before: fixture.url,
+        upstream: fixture.url,
         rewriting: {
           $0.replacing(/(?i)transfer-encoding: chunked/, with: "Transfer-Encoding: Chunked")
         }
       ) { url in
-        let ending = try await RefusalFixture(base: fixture.base, url: url).lethe("run", file)
-        #expect(ending.code == 0, "\(ending.stderr)")
-        #expect(try await fixture.postsNotDone() == [])
+        let result = try await RefusalFixture(base: fixture.base, url: url).lethe("run", file)
+        #expect(result.code == 0, "\(result.stderr)")
+        #expect(try await fixture.unfinishedPosts() == [])
       }
     }
   }
@@ -277,7 +311,7 @@ import Testing
       let isFirst = number == 1
       // The first upload stores only half of the IDs, so its result covers only these IDs.
       api.withLock { $0 }?.uploaded(isFirst ? Array(ids.prefix(ids.count / 2)) : ids, to: id)
-      return ScriptedAPI.Answer(
+      return ScriptedAPI.ScriptedResponse(
         headers: isFirst
           ? storage.headers : ["x-goog-stored-content-length": "\(bytes.readableBytes)"]
       ).response
@@ -298,21 +332,22 @@ import Testing
           let fixture = RefusalFixture(base: base, url: url)
           let posts = try base.definitionFile {
             CollectTests.postsOnly(RefusalFixture.definition("batch: 20", ids: 1000)($0))
-              .replacing("bearer_token:", with: "allowed_hosts: [127.0.0.1]\n  bearer_token:")
+              .editing("bearer_token:", to: "allowed_hosts: [127.0.0.1]\n  bearer_token:")
           }
-          let ending = try await fixture.lethe("run", posts)
-          #expect(ending.code == 0, "\(ending.stderr)")
-          #expect(try await Self.jobs(fixture) == 2, "\(ending.stderr)")
-          #expect(ending.stderr.contains("stored"), "\(ending.stderr)")
-          #expect(try await fixture.postsNotDone() == [])
-          #expect(try await fixture.postsHarmed() == 0)
+          let result = try await fixture.lethe("run", posts)
+          #expect(result.code == 0, "\(result.stderr)")
+          #expect(try await Self.jobs(fixture) == 2, "\(result.stderr)")
+          #expect(result.stderr.contains("stored"), "\(result.stderr)")
+          #expect(try await fixture.unfinishedPosts() == [])
+          #expect(try await fixture.damagedPosts() == 0)
         }
       }
     }
   }
 
-  /// Another program's job uses the slot for longer than the definition allows Lethe to wait.
-  @Test func aSlotThatStaysInUseSetsItsChunksAside() async throws {
+  /// The API runs one job of a type at a time: the type has one slot. Another program's job uses the slot for longer
+  /// than `slot_hours_max`.
+  @Test func chunksAreSetAsideIfTheSlotStaysInUse() async throws {
     try await Self.withFixture({
       $0.intercept = { call in
         call.kind == .create ? .init(status: 409, json: #"{"title":"Conflict"}"#) : nil
@@ -321,12 +356,12 @@ import Testing
     }) { fixture, _ in
       let file = try fixture.base.definitionFile {
         RefusalFixture.definition("batch: 20", ids: 1000)($0)
-          .replacing("bearer_token:", with: "slot_hours_max: 0.0001\n  bearer_token:")
+          .editing("bearer_token:", to: "slot_hours_max: 0.0001\n  bearer_token:")
       }
-      let ending = try await fixture.lethe("run", file)
-      #expect(ending.code == 5, "\(ending.stderr)")
-      #expect(ending.stderr.contains("is taken by job 7 (somebody-else)"), "\(ending.stderr)")
-      #expect(ending.stderr.contains("lethe jobs cancel"), "\(ending.stderr)")
+      let result = try await fixture.lethe("run", file)
+      #expect(result.code == 5, "\(result.stderr)")
+      #expect(result.stderr.contains("is taken by job 7 (somebody-else)"), "\(result.stderr)")
+      #expect(result.stderr.contains("lethe jobs cancel"), "\(result.stderr)")
     }
   }
 }

@@ -10,8 +10,8 @@ import Warehouse
 
 @testable import DefinitionFiles
 
-/// An example of an additional action. It replaces each character of a text with an asterisk. A new action needs only
-/// such a type, and a label of the enum `lethe.action`.
+/// An example of an action that is not part of Lethe. It replaces each character of a text with an asterisk. A new
+/// action needs only such a type, an entry in the vocabulary, and a label of the enum `lethe.action`.
 private struct MaskAction: RowAction {
   static let word = "mask"
   static let isRedacting = true
@@ -31,11 +31,11 @@ private struct MaskAction: RowAction {
 
   init(names: [String]) { self.names = names }
 
-  init(frozen container: KeyedDecodingContainer<FrozenKey>) throws {
+  init(stored container: KeyedDecodingContainer<StoredKey>) throws {
     names = try container.decode([String].self, forKey: "columns")
   }
 
-  func freeze(into container: inout KeyedEncodingContainer<FrozenKey>) throws {
+  func encode(into container: inout KeyedEncodingContainer<StoredKey>) throws {
     try container.encode(names, forKey: "columns")
   }
 
@@ -57,7 +57,7 @@ private struct MaskAction: RowAction {
   private static func mask(_ column: SQL) -> SQL { "repeat('*', length(\(column)))" }
 }
 
-@Suite struct OwnActionTests {
+@Suite struct CustomActionTests {
   private static let table = UnusualTable(
     "masked",
     tables: """
@@ -74,7 +74,7 @@ private struct MaskAction: RowAction {
     return try await ActionVocabulary.$current.withValue(vocabulary) { try await body() }
   }
 
-  @Test func aNewActionNeedsOneTypeAndOneLabel() async throws {
+  @Test func aNewActionNeedsATypeAnEntryAndALabel() async throws {
     try await Self.withMask {
       try await PipelineFixture.with(Self.table) { fixture in
         try await fixture.execute("ALTER TYPE lethe.action ADD VALUE 'mask'")
@@ -85,7 +85,7 @@ private struct MaskAction: RowAction {
           _ = try await runtime.collect()
           return try await runtime.plan()
         }
-        // The run's frozen definition contains the action, the limits count it, and the plan shows it.
+        // The plan contains the action, so the run's copy of the definition contains it, too.
         #expect(
           report.chunks.flatMap(\.rows).map { "\($0.action) \($0.table) \($0.reason) \($0.rows)" }
             == ["mask shop.posts deleted 1", "delete shop.posts bounced 1"])
@@ -115,7 +115,7 @@ private struct MaskAction: RowAction {
   @Test func theColumnsOfANewActionAreChecked() async throws {
     try await Self.withMask {
       try await PipelineFixture.with(Self.table) { fixture in
-        let wrong = Self.table.definition.replacing("[body]", with: "[boddy]")
+        let wrong = Self.table.definition.editing("[body]", to: "[boddy]")
         let pipeline = try fixture.pipeline { _ in wrong }
         let findings = try await fixture.database.withConnection {
           try await Catalog(of: pipeline.definition, on: $0).check(pipeline.definition, on: $0)

@@ -3,11 +3,11 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Of several responses for an ID, the newest counts. The tests cover every order of collection and every outcome of
+/// Of several answers about an ID, the newest counts. The tests cover every order of collection and every outcome of
 /// the runs. They compare the results with a model that is independent of the implementation.
-@Suite struct ResponseOrderTests {
-  /// The content of a result that a test invents.
-  struct InventedResult {
+@Suite struct AnswerOrderTests {
+  /// The content of a random result.
+  struct RandomResult {
     var events: [Int64: String] = [:]
     var withheld: Set<Int64> = []
     var hasUnreadableLine = false
@@ -21,7 +21,7 @@ import Testing
       return lines.joined()
     }
 
-    /// Whether a line is about the chunk. Without such a line the body is no result.
+    /// Whether the body is a result. A result is empty or has a line about an ID of the chunk.
     var isResult: Bool { !hasUnreadableLine || !events.isEmpty || !withheld.isEmpty }
 
     func isSilent(about id: Int64) -> Bool {
@@ -31,10 +31,10 @@ import Testing
 
   private static let reasons = ["deleted", "protected", "geo_scrubbed", "suspended"]
 
-  private static func invent(
-    _ ids: ClosedRange<Int64>, _ random: inout SeededGenerator
-  ) -> InventedResult {
-    var result = InventedResult()
+  private static func randomResult(
+    about ids: ClosedRange<Int64>, _ random: inout SeededGenerator
+  ) -> RandomResult {
+    var result = RandomResult()
     result.hasUnreadableLine = Int.random(in: 0..<4, using: &random) == 0
     for id in ids {
       switch Int.random(in: 0..<6, using: &random) {
@@ -47,13 +47,13 @@ import Testing
     return result
   }
 
-  /// - Parameter pipelines: the names to choose from. All of them have the same rows.
+  /// - Parameter pipelines: the names of the pipelines to choose from. All pipelines ask about the same rows.
   @Test(arguments: [["one"], ["one", "two"]], 0..<3)
-  func theNewestResponseCountsInEveryOrder(pipelines: [String], part: Int) async throws {
+  func theNewestAnswerCountsInEveryOrder(pipelines: [String], part: Int) async throws {
     let seed = SeededGenerator.seedOfTest()
     var random = SeededGenerator(seed: seed)
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
-    try await AnswerDesk.with { fixture in
+    try await AnswerOrderFixture.with { fixture in
       for number in 0..<18 {
         let first = Int64(number * 100 + 1)
         let ids = first...(first + 7)
@@ -63,58 +63,58 @@ import Testing
           SELECT p, 1, 'text', now() FROM generate_series(\(literal: first), \(literal: first + 7)) AS p
           """)
         var names: [String] = []
-        var jobs: [AnswerDesk.Job] = []
-        var results: [InventedResult] = []
-        // Two of the jobs may have the same time on the API's clock.
+        var jobs: [AnswerOrderFixture.Job] = []
+        var results: [RandomResult] = []
+        // Some jobs have the same creation time at the API.
         var askedAt = number * 10
         for _ in 0..<3 {
           names.append(pipelines.randomElement(using: &random) ?? "")
           askedAt += Int.random(in: 0...1, using: &random)
           jobs.append(try await fixture.ask(names[jobs.count], ids, askedAt: askedAt))
-          results.append(Self.invent(ids, &random))
+          results.append(Self.randomResult(about: ids, &random))
         }
         var steps = ""
-        for place in orders[(number + part) % 6] {
-          try await fixture.collect(jobs[place], results[place].body)
-          steps += " \(place)"
+        for index in orders[(number + part) % 6] {
+          try await fixture.collect(jobs[index], results[index].body)
+          steps += " \(index)"
           if Int.random(in: 0..<3, using: &random) == 0 {
-            try await fixture.giveUp(jobs[place])
+            try await fixture.giveUp(jobs[index])
             steps += "-"
           }
         }
-        for place in 0..<3 {
-          let expected = Self.current(place, names, results)
-          let current = try await fixture.current(jobs[place])
-          #expect(current == expected, "seed \(seed), case \(number), steps\(steps), job \(place)")
-          let left = try await fixture.eventsToRetry(jobs[place])
+        for index in 0..<3 {
+          let expected = Self.current(index, names, results)
+          let current = try await fixture.current(jobs[index])
+          #expect(current == expected, "seed \(seed), case \(number), steps\(steps), job \(index)")
+          let left = try await fixture.eventsToRetry(jobs[index])
           #expect(
             left == expected.count,
-            "seed \(seed), case \(number), steps\(steps), job \(place): \(expected.sorted())")
+            "seed \(seed), case \(number), steps\(steps), job \(index): \(expected.sorted())")
         }
       }
     }
   }
 
-  /// An event counts until a newer result has a different reason for the event's ID, or no line for that ID. The same
-  /// reason in another pipeline's result does not supersede the event.
-  private static func current(_ place: Int, _ names: [String], _ results: [InventedResult]) -> Set<
+  /// An event counts until a newer result has an event about the same ID, or is silent about it. An event with the same
+  /// reason in another pipeline's result does not supersede it.
+  private static func current(_ index: Int, _ names: [String], _ results: [RandomResult]) -> Set<
     Int64
   > {
     Set(
-      results[place].events.filter { id, reason in
+      results[index].events.filter { id, reason in
         !results.indices.contains { newer in
-          guard newer > place else { return false }
+          guard newer > index else { return false }
           guard let other = results[newer].events[id] else {
             return results[newer].isSilent(about: id)
           }
-          return names[newer] == names[place] || other != reason
+          return names[newer] == names[index] || other != reason
         }
       }.keys)
   }
 
   // MARK: Single cases
 
-  private static func posts(_ fixture: AnswerDesk) async throws {
+  private static func posts(_ fixture: AnswerOrderFixture) async throws {
     try await fixture.connection.runScript(
       """
       INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -122,14 +122,16 @@ import Testing
       """)
   }
 
-  private static func rows(_ fixture: AnswerDesk, _ job: AnswerDesk.Job) async throws -> Int {
+  private static func rows(
+    _ fixture: AnswerOrderFixture, _ job: AnswerOrderFixture.Job
+  ) async throws -> Int {
     try await fixture.connection.query(
       "SELECT count(*) FROM lethe.collected WHERE chunk_id = \(job.chunk.id)"
     ).onlyRow(as: Int.self)
   }
 
   @Test func eventsOfAGivenUpRunAreKeptUntilAllAreSuperseded() async throws {
-    try await AnswerDesk.with { fixture in
+    try await AnswerOrderFixture.with { fixture in
       try await Self.posts(fixture)
       let old = try await fixture.ask("one", 1...8, askedAt: 1)
       try await fixture.collect(old, CollectTests.event(2) + CollectTests.event(3))
@@ -149,7 +151,7 @@ import Testing
   /// Another pipeline's event with the same reason supersedes no event. This remains true after a third result has
   /// superseded the other pipeline's event.
   @Test func theSameReasonInANewerResultIsNotSilence() async throws {
-    try await AnswerDesk.with { fixture in
+    try await AnswerOrderFixture.with { fixture in
       try await Self.posts(fixture)
       let old = try await fixture.ask("one", 1...8, askedAt: 1)
       let given = try await fixture.ask("two", 1...8, askedAt: 2)
@@ -166,8 +168,8 @@ import Testing
 
   /// The run of the newest result is given up. An older result must not delete the rows that the newest result reported
   /// as clean.
-  @Test func anOlderResponseStaysSupersededWhenTheNewerRunIsGivenUp() async throws {
-    try await AnswerDesk.with { fixture in
+  @Test func anOlderAnswerStaysSupersededWhenTheNewerRunIsGivenUp() async throws {
+    try await AnswerOrderFixture.with { fixture in
       try await Self.posts(fixture)
       let old = try await fixture.ask("one", 1...8, askedAt: 1)
       let new = try await fixture.ask("one", 1...8, askedAt: 2)
@@ -182,10 +184,10 @@ import Testing
   }
 
   /// A newer result has no effect on IDs that its chunk does not contain, even if they are in the chunk's key range.
-  /// The rows of the two datasets can differ.
+  /// The two datasets do not have the same rows.
   @Test func aNewerResultAffectsOnlyTheIDsOfItsChunk() async throws {
     for isLate in [false, true] {
-      try await AnswerDesk.with { fixture in
+      try await AnswerOrderFixture.with { fixture in
         try await Self.posts(fixture)
         let old = try await fixture.ask("one", 1...8, askedAt: 1)
         try await fixture.connection.runScript("DELETE FROM warehouse.posts WHERE post_id = 5")
@@ -196,18 +198,18 @@ import Testing
         for (job, body) in isLate ? answers.reversed() : answers {
           try await fixture.collect(job, body)
         }
-        // If the old result is late, nothing records any more which IDs the newer chunk contained.
+        // If the old result is collected last, the ledger no longer records which IDs the newer chunk contained.
         #expect(try await fixture.current(old) == (isLate ? Set(2...7) : [2, 4, 5, 7]))
       }
     }
   }
 
-  /// If a response is late, nothing records any more whether a newer job contained an ID that its result does not name.
-  /// If the ID has a row, the next run asks about the ID again. If it has no row, no later run asks about the ID, so
-  /// only the late response can change its rows in other tables.
+  /// If an answer is late, the ledger no longer records whether a newer job contained an ID that its result does not
+  /// name. If the ID has a row, the next run asks about the ID again. If it has no row, no later run asks about the ID,
+  /// so only the late answer can change its rows in other tables.
   @Test(arguments: ["deleted", "protected", "geo_scrubbed"])
-  func silenceAboutAnIDWithoutARowSupersedesNoLateResponse(reason: String) async throws {
-    try await AnswerDesk.with { fixture in
+  func silenceAboutAnIDWithoutARowSupersedesNoLateAnswer(reason: String) async throws {
+    try await AnswerOrderFixture.with { fixture in
       try await Self.posts(fixture)
       let old = try await fixture.ask("one", 1...8, askedAt: 1)
       try await fixture.connection.runScript("DELETE FROM warehouse.posts WHERE post_id = 5")
@@ -219,7 +221,7 @@ import Testing
       #expect(try await fixture.current(old) == [5])
       try await fixture.giveUp(old)
       #expect(try await fixture.eventsToRetry(old) == 1)
-      // The row exists again, so the ID is asked about again.
+      // The row exists again, so the next run asks about the ID again.
       try await fixture.connection.runScript(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at) VALUES (5, 1, 'text', now())
@@ -228,9 +230,9 @@ import Testing
     }
   }
 
-  /// For an ordinary large result, Lethe does not look up the meaning of silence for each ID.
+  /// Lethe does not query the ledger for each ID of a large result.
   @Test func anOrdinaryResultNeedsNoLookupForEachID() async throws {
-    try await AnswerDesk.with { fixture in
+    try await AnswerOrderFixture.with { fixture in
       try await fixture.connection.runScript(
         """
         INSERT INTO warehouse.posts (post_id, author_id, text, created_at)
@@ -252,7 +254,7 @@ import Testing
   }
 
   @Test func aFailedChunkResumesWithAPartlyAppliedEvent() async throws {
-    try await AnswerDesk.with { fixture in
+    try await AnswerOrderFixture.with { fixture in
       try await Self.posts(fixture)
       let waiting = try await fixture.ask("one", 1...8, askedAt: 1)
       let failed = try await fixture.ask("one", 1...8, askedAt: 2)

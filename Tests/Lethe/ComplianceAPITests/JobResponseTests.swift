@@ -3,8 +3,8 @@ import Testing
 
 @testable import ComplianceAPI
 
-/// Jobs in the forms that an API may send.
-@Suite struct JobAnswerTests {
+/// Unusual JSON in the API's jobs and problems.
+@Suite struct JobResponseTests {
   @Test(
     arguments: [
       (#"{"id":"17","status":"complete","name":"n"}"#, "17"),
@@ -18,8 +18,8 @@ import Testing
     ] as [(String, String?)])
   func anUnusualEntryDoesNotHideOtherEntries(entry: String, id: String?) throws {
     let listing = #"{"data":[{"id":"1","name":"first"},\#(entry),{"id":"2","name":"last"}]}"#
-    let answer = try JSONDecoder().decode(JobsAnswer.self, from: Data(listing.utf8))
-    let jobs = (answer.data ?? []).compactMap(\.value)
+    let response = try JSONDecoder().decode(JobsResponse.self, from: Data(listing.utf8))
+    let jobs = (response.data ?? []).compactMap(\.value)
     #expect(jobs.map(\.id) == ["1"] + [id].compactMap(\.self) + ["2"])
     if id != nil { #expect(jobs[1].job(hiding: []).name == "n") }
   }
@@ -32,11 +32,11 @@ import Testing
       (#"{"data":{"id":"1"},"errors":[{"title":"t"}]}"#, false), (#"{"errors":[]}"#, false),
       (#"{"errors":["text"]}"#, false), (#"{"errors":"text"}"#, false), ("{}", false),
     ] as [(String, Bool)])
-  func anErrorListIsAnErrorOnlyWithoutOtherContent(body: String, isError: Bool) {
+  func anErrorListIsAnErrorOnlyIfTheBodyHasNoData(body: String, isError: Bool) {
     #expect(Problem(body: Array(body.utf8), secrets: []).isErrorList == isError)
   }
 
-  @Test func numbersMayBeWrittenAsText() {
+  @Test func numbersOfAProblemMayBeJSONStrings() {
     let problem = Problem(
       body: Array(#"{"errors":[{"status":"404","code":"88"}]}"#.utf8), secrets: [])
     #expect(problem.status == 404 && problem.cause == .rateLimited)

@@ -2,8 +2,8 @@ import PostgreSQL
 import TestSupport
 import Testing
 
-/// Tests that `sever` ends the wait for a server that accepts statements but never responds.
-@Suite(.endedIfItHangs) struct SeveringTests {
+/// Tests that `abort` ends the wait for a server that accepts statements but never responds.
+@Suite(.endedIfItHangs) struct ConnectionAbortTests {
   private static let uses: [@Sendable (Connection) async throws -> Void] = [
     { _ = try await $0.query("SELECT 1") },
     { try await $0.runScript("SELECT 1; SELECT 2") },
@@ -21,14 +21,14 @@ import Testing
           try server.freeze()
           let statement = Task { try await use(connection) }
           if isCancelled { statement.cancel() }
-          connection.sever()
+          connection.abort()
           await #expect {
             try await statement.value
           } throws: { error in
             let isLost = (error as? PostgreSQLError)?.code == .connectionLost
             return isCancelled ? isLost || error is CancellationError : isLost
           }
-          #expect(connection.isSevered)
+          #expect(connection.isAborted)
           await #expect(throws: (any Error).self) { _ = try await connection.query("SELECT 1") }
           await connection.close()
           try server.thaw()
@@ -53,7 +53,7 @@ import Testing
       try await gate.reached { $0 == "a block" }
       try server.freeze()
       copy.cancel()
-      connection.sever()
+      connection.abort()
       await #expect(throws: (any Error).self) { try await copy.value }
       await connection.close()
     }
@@ -71,10 +71,10 @@ import Testing
     }
   }
 
-  @Test func anIdleConnectionCanBeSevered() async throws {
+  @Test func anIdleConnectionCanBeAborted() async throws {
     try await withTestDatabase { database in
       let connection = try await Connection.connect(database.connectionString)
-      connection.sever()
+      connection.abort()
       await #expect {
         _ = try await connection.query("SELECT 1")
       } throws: {

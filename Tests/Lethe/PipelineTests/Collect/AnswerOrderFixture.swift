@@ -13,9 +13,9 @@ import Warehouse
 
 @testable import CollectStage
 
-/// Submits jobs and collects their results in the order that a test chooses, without the API. Each job is the
-/// only job of its run and covers the posts of a key range.
-struct AnswerDesk {
+/// Records jobs and collects their results in the order that a test chooses, without the API. Each job is the only job
+/// of its run. It asks about the posts of a key range.
+struct AnswerOrderFixture {
   let connection: Connection
   let copying: Connection
   let directory: FilePath
@@ -27,13 +27,13 @@ struct AnswerDesk {
     let chunk: Chunk
   }
 
-  static func with<R: Sendable>(_ body: (AnswerDesk) async throws -> R) async throws -> R {
+  static func with<R: Sendable>(_ body: (AnswerOrderFixture) async throws -> R) async throws -> R {
     try await withTestDatabase(.ledger, .warehouse) { database in
       try await withTemporaryDirectory { directory in
         try await database.withConnection { connection in
           try await database.withConnection { copying in
             try await body(
-              AnswerDesk(connection: connection, copying: copying, directory: directory))
+              AnswerOrderFixture(connection: connection, copying: copying, directory: directory))
           }
         }
       }
@@ -42,7 +42,7 @@ struct AnswerDesk {
 
   private var ledger: ChunkLedger { ChunkLedger(connection: connection, lease: lease) }
 
-  /// Exports the posts of a key range and moves their job through its states until the job is complete.
+  /// Exports the posts of a key range and records a completed job about them.
   /// - Parameter name: the name of the pipeline and of its dataset.
   func ask(_ name: String, _ ids: ClosedRange<Int64>, askedAt: Int) async throws -> Job {
     let yaml = """
@@ -82,7 +82,7 @@ struct AnswerDesk {
     let created = try await ledger.jobCreated(
       attempt, of: ledger.chunk(id), apiID: "\(id)",
       at: Timestamp(microsecondsSince2000: Int64(askedAt) * 1_000_000))
-    try await ledger.uploadRecorded(created, of: ledger.chunk(id))
+    try await ledger.fileUploaded(created, of: ledger.chunk(id))
     try await ledger.jobCompleted(created, of: ledger.chunk(id))
     return Job(run: run, chunk: try await ledger.chunk(id))
   }
@@ -98,10 +98,10 @@ struct AnswerDesk {
     _ = try await connection.withTransaction { transaction in
       let (lines, kept) = try await ResultLoad(
         transaction: transaction, ledger: ledger, chunk: chunk, attempt: attempt, stored: stored
-      ).run(path: path, index: index)
+      ).run(path: path, bytes: body.utf8.count, index: index)
       return try await ledger.resultCollected(
         attempt, of: chunk,
-        .init(bytes: 0, lines: lines, kept: kept, sha256: [UInt8](repeating: 0, count: 32)),
+        .init(bytes: 0, lines: lines, quarantined: kept, sha256: [UInt8](repeating: 0, count: 32)),
         on: transaction)
     }
   }
@@ -110,7 +110,7 @@ struct AnswerDesk {
     try await RunLedger(connection: connection).runGivenUp(job.run.id, lease: lease)
   }
 
-  /// The IDs of the chunk's events that are not superseded. Apply or a retry still has to apply them.
+  /// The IDs of the chunk's collected events that are not superseded.
   func current(_ job: Job) async throws -> Set<Int64> {
     Set(
       try await connection.query(
@@ -118,7 +118,8 @@ struct AnswerDesk {
       ).rows(as: Int64.self))
   }
 
-  /// The number of events that a retry of a failed chunk would start with.
+  /// Marks the superseded events of a failed chunk, as a retry does. Returns the number of events that the retry still
+  /// has to apply.
   func eventsToRetry(_ job: Job) async throws -> Int {
     let (ledger, chunk) = (ledger, job.chunk)
     let stored = try await stored(of: job)
