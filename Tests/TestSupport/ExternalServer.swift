@@ -51,12 +51,11 @@ public enum ExternalServer {
     }
     do {
       while !address.acceptsConnections {
-        try Task.checkCancellation()
         if let code = process.exitCode {
           let text = try? String(contentsOfFile: output.string, encoding: .utf8)
           throw Failed(description: "\(command) ended with \(code):\n\(text ?? "")")
         }
-        await Task.yield()
+        try await pollingPause()
       }
       let value = try await body()
       await stop()

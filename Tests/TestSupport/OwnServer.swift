@@ -62,7 +62,7 @@ public struct OwnServer: Sendable {
     let victim = try await Connection.connect(url)
     let process = try await victim.query("SELECT pg_backend_pid()").onlyRow(as: Int.self)
     _ = Glibc.kill(pid_t(process), SIGKILL)
-    while (try? await observer.query("SELECT 1")) != nil {}
+    while (try? await observer.query("SELECT 1")) != nil { try await pollingPause() }
     await observer.close()
     await victim.close()
   }
@@ -73,10 +73,9 @@ public struct OwnServer: Sendable {
     _ = Glibc.kill(process, SIGKILL)
     // The other processes end when they notice that the postmaster is gone.
     while Glibc.kill(process, 0) == 0 {
-      try Task.checkCancellation()
-      await Task.yield()
+      try await pollingPause()
     }
-    while (try? await server.execute("SELECT 1")) != nil { try Task.checkCancellation() }
+    while (try? await server.execute("SELECT 1")) != nil { try await pollingPause() }
   }
 
   /// Restarts a killed server.
@@ -101,7 +100,7 @@ public struct OwnServer: Sendable {
       let isBehind: SQL = """
         SELECT coalesce(bool_or(replay_lsn < pg_current_wal_lsn()), true) FROM pg_stat_replication
         """
-      while try await $0.query(isBehind).onlyRow(as: Bool.self) { await Task.yield() }
+      while try await $0.query(isBehind).onlyRow(as: Bool.self) { try await pollingPause() }
     }
   }
 
@@ -113,7 +112,7 @@ public struct OwnServer: Sendable {
       ConnectionString(primary.server.url(database: "postgres"))
     ) {
       let isConnected: SQL = "SELECT EXISTS (SELECT FROM pg_stat_replication)"
-      while try await $0.query(isConnected).onlyRow(as: Bool.self) { await Task.yield() }
+      while try await $0.query(isConnected).onlyRow(as: Bool.self) { try await pollingPause() }
     }
   }
 
@@ -126,8 +125,7 @@ public struct OwnServer: Sendable {
   /// Returns when the server's log contains a text more than `count` times.
   public func waitForLog(_ text: String, moreThan count: Int = 0) async throws {
     while try logCount(text) <= count {
-      try Task.checkCancellation()
-      await Task.yield()
+      try await pollingPause()
     }
   }
 
@@ -170,8 +168,8 @@ public struct OwnServer: Sendable {
   }
 
   /// Returns when the server accepts connections again.
-  public func recovered() async {
-    while (try? await server.execute("SELECT 1")) == nil {}
+  public func recovered() async throws {
+    while (try? await server.execute("SELECT 1")) == nil { try await pollingPause() }
   }
 }
 

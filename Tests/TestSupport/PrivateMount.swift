@@ -18,7 +18,7 @@ public final class PrivateMount: Sendable {
     defer { mount.keeper.send(signal: SIGKILL) }
     while !FileManager.default.fileExists(atPath: mount.path + "/.mounted") {
       try #require(mount.keeper.exitCode == nil)
-      await Task.yield()
+      try await pollingPause()
     }
     try FileManager.default.removeItem(atPath: mount.path + "/.mounted")
     return try await body(mount)

@@ -56,9 +56,14 @@ public final class Program: Sendable {
       .appending(path: name).path
   }
 
-  /// Waits for the program's end.
+  /// Waits for the program's end. If the task is cancelled, for example because the test's time limit has passed, kills
+  /// the program: a program that hangs must not block the other tests.
   public func ended() async -> Result {
-    await result.value
+    await withTaskCancellationHandler {
+      await result.value
+    } onCancel: {
+      process.send(signal: SIGKILL)
+    }
   }
 
   public func send(signal: Int32) {
@@ -75,7 +80,7 @@ public final class Program: Sendable {
     ).ended()
   }
 
-  /// Runs an external program to its end, or kills it if the task is cancelled.
+  /// Runs an external program to its end.
   /// - Parameters:
   ///   - command: the program's path and its arguments.
   ///   - variables: variables to remove from the program's environment.
@@ -87,14 +92,9 @@ public final class Program: Sendable {
   ) async throws -> Result {
     let input = try stdin.map { try FileDescriptor.open($0, .readOnly, options: .closeOnExec) }
     defer { try? input?.close() }
-    let program = try Program(
+    return try await Program(
       command: command, environment: environment, without: variables, directory: directory,
-      stdin: input)
-    return await withTaskCancellationHandler {
-      await program.ended()
-    } onCancel: {
-      // A program that hangs must not block the tests.
-      program.send(signal: SIGKILL)
-    }
+      stdin: input
+    ).ended()
   }
 }

@@ -63,7 +63,7 @@ extension Connection {
       SELECT EXISTS (SELECT FROM pg_stat_activity
                      WHERE datname <> current_database() AND age(backend_xid) > age(\(mine)::xid8::xid))
       """
-    ).onlyRow(as: Bool.self) { await Task.yield() }
+    ).onlyRow(as: Bool.self) { try await pollingPause() }
   }
 }
 

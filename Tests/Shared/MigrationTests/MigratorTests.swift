@@ -142,7 +142,7 @@ import Testing
                 SELECT count(*) FROM pg_stat_activity
                 WHERE datname = current_database() AND state = 'active' AND wait_event = 'PgSleep'
                 """
-              ).onlyRow(as: Int.self) == 0 {}
+              ).onlyRow(as: Int.self) == 0 { try await pollingPause() }
               migrating.cancel()
               await #expect(throws: CancellationError.self) { try await migrating.value }
               #expect(try await !observer.hasRelation("slow"))

@@ -27,7 +27,7 @@ import Testing
     func wait(for condition: String) async throws {
       while try await observer.query(
         "SELECT count(*) FROM pg_stat_activity WHERE pid = \(process) AND \(trusted: condition)"
-      ).onlyRow(as: Int.self) == 0 {}
+      ).onlyRow(as: Int.self) == 0 { try await pollingPause() }
     }
 
     func state() async throws -> String {

@@ -67,7 +67,7 @@ import Testing
       connecting.cancel()
       await #expect(throws: CancellationError.self) { try await connecting.value }
       try server.thaw()
-      await server.recovered()
+      try await server.recovered()
     }
   }
 

@@ -95,7 +95,7 @@ import Testing
           // Wait until the server has ended the process.
           while try await observer.query(
             "SELECT count(*) FROM pg_stat_activity WHERE pid = \(process)"
-          ).onlyRow(as: Int.self) > 0 {}
+          ).onlyRow(as: Int.self) > 0 { try await pollingPause() }
         }
         struct Stop: Error {}
         let (processes, report) = AsyncStream.makeStream(of: Int64.self)
@@ -135,7 +135,7 @@ import Testing
             WHERE locktype = 'advisory' AND NOT granted
               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
             """
-          ).onlyRow(as: Int.self) < 8 { await Task.yield() }
+          ).onlyRow(as: Int.self) < 8 { try await pollingPause() }
           _ = try await holder.query("SELECT pg_advisory_unlock(1)")
           try await group.waitForAll()
         }

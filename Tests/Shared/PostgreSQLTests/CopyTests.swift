@@ -308,6 +308,6 @@ import Testing
   ) async throws {
     while try await observer.query(
       "SELECT count(*) FROM pg_stat_activity WHERE pid = \(process) AND \(trusted: condition)"
-    ).onlyRow(as: Int.self) == 0 {}
+    ).onlyRow(as: Int.self) == 0 { try await pollingPause() }
   }
 }

@@ -23,7 +23,7 @@ import Testing
         try await open.withTransaction { transaction in
           _ = try await transaction.query("SELECT 1")
           try await server.crash()
-          await server.recovered()
+          try await server.recovered()
           _ = try await transaction.query("SELECT 1")
         }
       } throws: {

@@ -42,7 +42,7 @@ import Testing
           SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           """
-        ).onlyRow(as: Int.self) < count {}
+        ).onlyRow(as: Int.self) < count { try await pollingPause() }
         try await direct.execute("SELECT pg_advisory_unlock(1)")
         try await group.waitForAll()
       }
@@ -169,7 +169,7 @@ import Testing
             // The server ends a session after the client has closed it.
             while try await connection.query(
               "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = \(role))"
-            ).onlyRow(as: Bool.self) {}
+            ).onlyRow(as: Bool.self) { try await pollingPause() }
           }
           try await connection.execute("DROP ROLE \(identifier: role)")
         } catch {

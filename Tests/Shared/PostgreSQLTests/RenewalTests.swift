@@ -115,7 +115,7 @@ import Testing
         try await $0.query(
           "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(600)%'"
         ).onlyRow(as: Int.self)
-      }) == 0 { await Task.yield() }
+      }) == 0 { try await pollingPause() }
       statement.cancel()
       await #expect(throws: CancellationError.self) { try await statement.value }
       connection.abort()

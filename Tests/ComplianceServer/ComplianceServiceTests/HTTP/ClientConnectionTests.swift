@@ -152,7 +152,9 @@ import Testing
       let connection = try RawConnection(to: job.download_url)
       try connection.send("GET \(connection.target) HTTP/1.1\r\n\(Self.host)\r\n")
       // The test does not read the response.
-      while try await !service.get("/metrics").text.contains("reason=\"slow_reader\"} 1") {}
+      while try await !service.get("/metrics").text.contains("reason=\"slow_reader\"} 1") {
+        try await pollingPause()
+      }
     }
   }
 

@@ -23,7 +23,9 @@ import Testing
     }) { service in
       try await body(service)
       // The request for the metrics counts itself.
-      while try await service.gauge("compliance_requests_under_way") != 1 {}
+      while try await service.gauge("compliance_requests_under_way") != 1 {
+        try await pollingPause()
+      }
       let page = try await service.get("/metrics").text
       let lines = try log.all.map { try JSONDecoder().decode(Line.self, from: Data($0.utf8)) }
         .filter { $0.method != "GET" }
@@ -59,7 +61,7 @@ import Testing
       if isReset {
         connection.reset()
         // Wait until the server has noticed the reset.
-        while try await service.gauge("compliance_connections") > 1 {}
+        while try await service.gauge("compliance_connections") > 1 { try await pollingPause() }
       } else {
         connection.close()
       }
@@ -98,7 +100,9 @@ import Testing
         Content-Length: 1000\r\n\r\n{"type":
         """)
       // Wait until the server processes the request.
-      while try await service.gauge("compliance_requests_under_way") < 2 {}
+      while try await service.gauge("compliance_requests_under_way") < 2 {
+        try await pollingPause()
+      }
       if isReset { connection.reset() } else { connection.close() }
     }
     let status = try #require(statuses.last)

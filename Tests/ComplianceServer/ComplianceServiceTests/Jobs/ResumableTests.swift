@@ -175,7 +175,7 @@ import Testing
         PUT \(connection.target) HTTP/1.1\r\nHost: \(connection.authority)\r\n\
         Content-Length: 1000\r\nContent-Range: bytes 0-999/1000\r\n\r\n123\n
         """)
-      while try await service.query(session) != "503" {}
+      while try await service.query(session) != "503" { try await pollingPause() }
       try await service.execute(
         "UPDATE compliance.upload_sessions SET used_at = used_at - interval '1 day'")
       var isInUse = false

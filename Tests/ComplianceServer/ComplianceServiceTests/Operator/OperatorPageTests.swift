@@ -190,7 +190,7 @@ import Testing
         }
       }
       // The service's pool might still contain a terminated connection.
-      while try await service.get("/readyz", token: nil).status != 200 {}
+      while try await service.get("/readyz", token: nil).status != 200 { try await pollingPause() }
       #expect(try await service.get("/healthz", token: nil).text == Self.healthy)
     }
   }
@@ -231,7 +231,7 @@ import Testing
           }
         }
       }
-      while try await service.get("/readyz", token: nil).status != 200 {}
+      while try await service.get("/readyz", token: nil).status != 200 { try await pollingPause() }
     }
   }
 

@@ -260,7 +260,9 @@ import Testing
           try await tab.show(width: width, isDark: false)
           try await tab.ask("Page.navigate", ["url": service.baseURL + "/"])
           // `until` needs scripts in the page, so the test polls.
-          while try await !tab.value("document.readyState === 'complete'", as: Bool.self) {}
+          while try await !tab.value("document.readyState === 'complete'", as: Bool.self) {
+            try await pollingPause()
+          }
           #expect(try await tab.value("document.querySelectorAll('#jobs tbody tr').length") == 50)
           let text: String = try await tab.value("document.querySelector('header').innerText")
           #expect(text.contains("Without JavaScript this page does not update itself"))

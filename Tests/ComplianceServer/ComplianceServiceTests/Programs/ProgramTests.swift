@@ -38,7 +38,7 @@ import Testing
 
       process = try await serve(site)
       service = try LocalService(site: site, process)
-      while try await service.job(created.id).status == "in_progress" {}
+      while try await service.job(created.id).status == "in_progress" { try await pollingPause() }
       #expect(try await service.job(created.id).status == "complete")
       #expect(await process.end(by: SIGKILL) == SIGKILL)
 
@@ -157,7 +157,7 @@ import Testing
       _ = await connection.read(until: "100 Continue\r\n\r\n")
       try connection.send("1\n")
       process.send(signal: SIGTERM)
-      while (try? RawConnection(to: service.baseURL)) != nil {}
+      while (try? RawConnection(to: service.baseURL)) != nil { try await pollingPause() }
       try connection.send("2\n")
       let response = await connection.readToEnd()
       #expect(
@@ -166,7 +166,7 @@ import Testing
 
       let next = try await ServerProcess.serving(site)
       let restarted = try LocalService(site: site, next)
-      while try await restarted.job(job.id).status == "in_progress" {}
+      while try await restarted.job(job.id).status == "in_progress" { try await pollingPause() }
       #expect(try await restarted.job(job.id).status == "complete")
       #expect(await next.end(by: SIGTERM) == 0)
     }

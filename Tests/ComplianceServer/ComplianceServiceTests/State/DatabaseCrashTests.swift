@@ -27,8 +27,8 @@ import Testing
             response = try await service.get(path)
           }
         }
-        await server.recovered()
-        while try await service.get("/readyz").status != 200 {}
+        try await server.recovered()
+        while try await service.get("/readyz").status != 200 { try await pollingPause() }
         #expect(try await service.finish(job, uploading: "1\n").status == "complete")
       }
     }

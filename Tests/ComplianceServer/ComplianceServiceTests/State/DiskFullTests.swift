@@ -26,7 +26,7 @@ import Testing
       func processed(_ text: String) async throws -> WireJob {
         let job = try await service.create("users")
         _ = try await service.put(text, to: job.upload_url).job()
-        while try await service.job(job.id).status == "in_progress" {}
+        while try await service.job(job.id).status == "in_progress" { try await pollingPause() }
         return try await service.job(job.id)
       }
       let ids = (1...3000).map { "\($0)\n" }.joined()
@@ -47,7 +47,7 @@ import Testing
       #expect(try refused.problem().status == 503)
       #expect(try await service.job(job.id).status == "created")
       _ = try await service.put("1\n", to: job.upload_url).job()
-      while try await service.job(job.id).status == "in_progress" {}
+      while try await service.job(job.id).status == "in_progress" { try await pollingPause() }
       let result = try await service.get(job.download_url)
       #expect(result.body.count { $0 == UInt8(ascii: "\n") } == 1)
       #expect(await process.end(by: SIGTERM) == 0)
@@ -86,7 +86,7 @@ import Testing
       let service = try LocalService(site: site, first)
       let complete = try await service.create("users")
       _ = try await service.put("1\n", to: complete.upload_url).job()
-      while try await service.job(complete.id).status == "in_progress" {}
+      while try await service.job(complete.id).status == "in_progress" { try await pollingPause() }
       let result = try await service.get(service.job(complete.id).download_url).text
       let waiting = try await service.create("tweets")
       let tooMuch = String(repeating: "0000000000000000001\n", count: 6000)
@@ -113,7 +113,7 @@ import Testing
       #expect(again.status == "created")
       #expect(try await successor.put(tooMuch, to: again.upload_url).problem().status == 503)
       _ = try await successor.put("1\n", to: again.upload_url).job()
-      while try await successor.job(again.id).status == "in_progress" {}
+      while try await successor.job(again.id).status == "in_progress" { try await pollingPause() }
       #expect(try await successor.job(again.id).status == "complete")
       #expect(await second.end(by: SIGTERM) == 0)
       withExtendedLifetime(namespaces) {}

@@ -65,7 +65,7 @@ import Testing
           } then: { waiting, next in
             while try await observer.query(
               "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = \(waiting))"
-            ).onlyRow(as: Bool.self) {}
+            ).onlyRow(as: Bool.self) { try await pollingPause() }
             let jobs = try await observer.query("SELECT type FROM compliance.jobs")
               .rows(as: String.self)
             #expect(jobs == ["users"])
@@ -101,6 +101,7 @@ import Testing
         """
       ).firstRow(as: Int64.self)
       if let process { return process }
+      try await pollingPause()
     }
   }
 
@@ -156,7 +157,7 @@ import Testing
       if isEnding {
         async let served = own.serving { try await $0.get(Self.jobs).status }
         while !log.all.contains(where: { $0.contains("PostgreSQL's process \(process)") }) {
-          await Task.yield()
+          try await pollingPause()
         }
         await remaining.close()
         #expect(try await served == 200)
@@ -197,8 +198,8 @@ import Testing
       try await site.database.withConnection { observer in
         let first = try #require(try await Self.owner(observer))
         _ = try await observer.query("SELECT pg_terminate_backend(\(literal: first))")
-        while try await [nil, first].contains(Self.owner(observer)) {}
-        while try await service.get("/readyz").status != 200 {}
+        while try await [nil, first].contains(Self.owner(observer)) { try await pollingPause() }
+        while try await service.get("/readyz").status != 200 { try await pollingPause() }
         let done = try await service.put("x\n", to: job.upload_url)
         #expect(done.status == 200, "\(done.text)")
       }
@@ -228,8 +229,8 @@ import Testing
             _ = try await service.get("/livez")
           }
           kill(first, SIGCONT)
-          while try await [nil, first].contains(Self.owner(observer)) {}
-          while try await service.get("/readyz").status != 200 {}
+          while try await [nil, first].contains(Self.owner(observer)) { try await pollingPause() }
+          while try await service.get("/readyz").status != 200 { try await pollingPause() }
           _ = try await service.create()
         }
       }

@@ -43,7 +43,7 @@ import Testing
         let unavailable = try await service.get("/readyz")
         #expect(try unavailable.problem().status == 503)
         #expect(unavailable.text.contains("the database is slow"), "\(unavailable.text)")
-        while try await service.get("/readyz").status != 200 {}
+        while try await service.get("/readyz").status != 200 { try await pollingPause() }
       }
     }
   }
@@ -79,7 +79,7 @@ import Testing
             SELECT EXISTS (SELECT FROM pg_stat_activity
                            WHERE wait_event_type = 'Lock' AND query LIKE '%platform.posts%')
             """
-          ).onlyRow(as: Bool.self) {}
+          ).onlyRow(as: Bool.self) { try await pollingPause() }
         }
         try server.freeze()
         async let listing = try? service.get(Self.jobs)

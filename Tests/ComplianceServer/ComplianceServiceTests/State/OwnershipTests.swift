@@ -179,7 +179,7 @@ import Testing
           while FileManager.default.fileExists(atPath: file),
             !lines.all.contains(where: { $0.contains("cannot sweep") })
           {
-            await Task.yield()
+            try await pollingPause()
           }
           #expect(FileManager.default.fileExists(atPath: file))
         }

@@ -166,7 +166,7 @@ import Testing
               SELECT count(*) FROM pg_stat_activity
               WHERE wait_event_type = 'Lock' AND datname = current_database()
               """
-            ).onlyRow(as: Int.self) == 0 { await Task.yield() }
+            ).onlyRow(as: Int.self) == 0 { try await pollingPause() }
           }
           try await writer.runScript("COMMIT")
           #expect(try await applying.value.waiting == 0)
@@ -196,7 +196,7 @@ import Testing
               SELECT count(*) FROM pg_stat_activity
               WHERE wait_event_type = 'Lock' AND datname = current_database()
               """
-            ).onlyRow(as: Int.self) == 0 { await Task.yield() }
+            ).onlyRow(as: Int.self) == 0 { try await pollingPause() }
           }
           try await writer.runScript(
             "UPDATE warehouse.post_media SET url = url WHERE post_id = 51000; COMMIT")

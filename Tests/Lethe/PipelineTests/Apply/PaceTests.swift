@@ -70,7 +70,7 @@ import Testing
       _ = try fixture.definitionFile(Self.paced(apply))
       let program = try Program(
         "lethe", ["apply", file, "--output", "json"], environment: fixture.environment)
-      while try await Self.batches(fixture) == 0 { await Task.yield() }
+      while try await Self.batches(fixture) == 0 { try await pollingPause() }
       try await Self.expectNothingIsHeld(fixture)
       program.send(signal: SIGTERM)
       let result = await program.ended()
@@ -127,7 +127,7 @@ import Testing
       }
       let program = try Program(
         "lethe", ["run", file, "--output", "json"], environment: fixture.environment)
-      while try await Self.batches(fixture) == 0 { await Task.yield() }
+      while try await Self.batches(fixture) == 0 { try await pollingPause() }
       try await Self.expectNothingIsHeld(fixture)
       program.send(signal: SIGTERM)
       #expect(await program.ended().code == 75)
@@ -249,7 +249,7 @@ import Testing
   private static func until(_ condition: SQL, on connection: Connection) async throws {
     while try await !connection.query(
       "SELECT coalesce(\(condition), false) FROM pg_stat_archiver"
-    ).onlyRow(as: Bool.self) { await Task.yield() }
+    ).onlyRow(as: Bool.self) { try await pollingPause() }
   }
 }
 
@@ -266,8 +266,7 @@ private final class Notices: Sendable {
   /// Waits until there is a notice for which the condition is true.
   func waitForNotice(where condition: (String) -> Bool) async throws {
     while !all.contains(where: condition) {
-      try Task.checkCancellation()
-      await Task.yield()
+      try await pollingPause()
     }
   }
 

@@ -92,7 +92,7 @@ import Vocabulary
             SELECT count(*) FROM pg_stat_activity
             WHERE wait_event_type = 'Lock' AND datname = current_database()
             """
-          ).onlyRow(as: Int.self) == 0 { await Task.yield() }
+          ).onlyRow(as: Int.self) == 0 { try await pollingPause() }
         }
         try await applier.runScript(
           """
@@ -323,7 +323,7 @@ import Vocabulary
             SELECT count(*) FROM pg_stat_activity
             WHERE wait_event_type = 'Lock' AND datname = current_database()
             """
-          ).onlyRow(as: Int.self) == 0 { await Task.yield() }
+          ).onlyRow(as: Int.self) == 0 { try await pollingPause() }
         }
         program.send(signal: SIGTERM)
         #expect(await program.ended().code == 75)

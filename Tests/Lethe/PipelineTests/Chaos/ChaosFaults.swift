@@ -70,7 +70,7 @@ struct ChaosFaults {
       }
     case .crash:
       try await primary.crash()
-      await primary.recovered()
+      try await primary.recovered()
     case .failover:
       try await primary.kill()
       try await standby.promote()
@@ -87,6 +87,7 @@ struct ChaosFaults {
       let start = try await $0.query(position).onlyRow(as: Int.self)
       while try await $0.query(position).onlyRow(as: Int.self) < start + bytes {
         if await team.hasFinished { return }
+        try await pollingPause()
       }
     }
   }

@@ -32,7 +32,7 @@ actor Team {
       wake()
     }
     while true {
-      if member > 0 { await begun() }
+      if member > 0 { try await begun() }
       let isBegun = await isBegun()
       let program = try Program(
         "lethe", ["run", file, "--join"] + (isBegun ? ["--resume-only"] : []),
@@ -56,8 +56,9 @@ actor Team {
     (try? await fixture.value("SELECT count(*) > 0 FROM lethe.run", as: Bool.self)) ?? false
   }
 
-  private func begun() async {
-    while await !isBegun() { await Task.yield() }
+  /// Returns when the first process has begun the run, or has failed.
+  private func begun() async throws {
+    while await !isBegun(), !finished.contains(0) { try await pollingPause() }
   }
 
   // MARK: Faults

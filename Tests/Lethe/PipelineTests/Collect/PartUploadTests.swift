@@ -160,7 +160,7 @@ import Vocabulary
         // The next job of the type can be created when this one is complete.
         while try await fixture.base.value(
           "SELECT count(*) FROM compliance.jobs WHERE status <> 'complete'", as: Int.self) > 0
-        {}
+        { try await pollingPause() }
       }
     }
   }

@@ -79,7 +79,9 @@ extension CrashFixture {
       async let other = fixture.lethe(["run", "--join"])
       let hasBegun: SQL = "SELECT count(*) > 1 FROM lethe.run"
       try await fixture.database.withConnection { connection in
-        while try await !connection.query(hasBegun).onlyRow(as: Bool.self) { await Task.yield() }
+        while try await !connection.query(hasBegun).onlyRow(as: Bool.self) {
+          try await pollingPause()
+        }
       }
       let killed = try await fixture.lethe(
         ["run", "--join", "--resume-only"], ["LETHE_CRASH_POINT": point.description])

@@ -35,7 +35,7 @@ import Testing
         let program = try await fixture.start(until: .jobIsNotProcessed, connection)
         // The program waits for the job, and its connections are idle.
         try await server.crash()
-        await server.recovered()
+        try await server.recovered()
         fixture.gate.release()
         let result = await program.ended()
         #expect(result.code == 0, "\(result.code): \(result.stderr)")

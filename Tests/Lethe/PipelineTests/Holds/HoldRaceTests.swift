@@ -81,7 +81,7 @@ import Testing
         SELECT count(*) FROM pg_stat_activity
         WHERE wait_event_type = 'Lock' AND datname = current_database()
         """
-      ).onlyRow(as: Int.self) < count { await Task.yield() }
+      ).onlyRow(as: Int.self) < count { try await pollingPause() }
     }
   }
 }

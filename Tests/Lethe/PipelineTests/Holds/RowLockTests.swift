@@ -101,7 +101,7 @@ import Testing
       SELECT clock_timestamp() < query_start + interval '200 ms' FROM pg_stat_activity
       WHERE pid = \(backend)::integer
       """
-    ).onlyRow(as: Bool.self) { await Task.yield() }
+    ).onlyRow(as: Bool.self) { try await pollingPause() }
   }
 
   /// Two transactions name the same tables in different orders.

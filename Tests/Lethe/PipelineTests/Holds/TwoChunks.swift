@@ -367,7 +367,7 @@ extension Connection {
       {
         return true
       }
-      await Task.yield()
+      try await pollingPause()
     }
     return false
   }

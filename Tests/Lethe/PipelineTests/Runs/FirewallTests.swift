@@ -65,7 +65,9 @@ import Testing
           ["/usr/bin/python3", directory + "/relay.py", directory + "/service", address])
       }
       defer { outside.cancel() }
-      while !FileManager.default.fileExists(atPath: directory + "/service") { await Task.yield() }
+      while !FileManager.default.fileExists(atPath: directory + "/service") {
+        try await pollingPause()
+      }
       let launcher = Self.script(
         idleSeconds: idleSeconds,
         """
@@ -140,7 +142,7 @@ extension Connection {
       "SELECT (clock_timestamp() + make_interval(secs => \(seconds)))::text"
     ).onlyRow(as: String.self)
     while try await query("SELECT clock_timestamp() < \(end)::timestamptz").onlyRow(as: Bool.self) {
-      await Task.yield()
+      try await pollingPause()
     }
   }
 }

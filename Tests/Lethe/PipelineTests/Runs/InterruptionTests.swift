@@ -167,14 +167,14 @@ extension PipelineFixture {
     _ connection: Connection, for program: Program, _ condition: () async throws -> Bool
   ) async throws -> Bool {
     let hasEnded = Flag()
-    let watch = Task {
+    // It is not cancelled, because that would kill the program.
+    Task {
       _ = await program.ended()
       hasEnded.set()
     }
-    defer { watch.cancel() }
     while !hasEnded.isSet {
       if try await condition() { return true }
-      await Task.yield()
+      try await pollingPause()
     }
     return false
   }

@@ -57,7 +57,9 @@ import Testing
           ["run", fixture.definitionFile(Self.manyChunks), "--join"], until: place, connection)
         let others = try Self.start(2, fixture)
         let joined = "SELECT count(*) = 3 FROM lethe.worker WHERE team IS NOT NULL" as SQL
-        while try await !connection.query(joined).onlyRow(as: Bool.self) { await Task.yield() }
+        while try await !connection.query(joined).onlyRow(as: Bool.self) {
+          try await pollingPause()
+        }
         killed.send(signal: SIGKILL)
         _ = await killed.ended()
         try await fixture.release(place, connection)
@@ -91,7 +93,9 @@ import Testing
         let isWaiting: SQL = """
           SELECT count(*) > 8 AND count(*) FILTER (WHERE state <> 'collected') = 0 FROM lethe.chunk
           """
-        while try await !connection.query(isWaiting).onlyRow(as: Bool.self) { await Task.yield() }
+        while try await !connection.query(isWaiting).onlyRow(as: Bool.self) {
+          try await pollingPause()
+        }
         #expect(try await fixture.held(connection) == 1)
         try await fixture.expectStatus(of: first, helping: helper)
         // A command that must be alone is refused, although the first process could be joined.
@@ -135,7 +139,9 @@ import Testing
         let helper = try Program(
           "lethe", ["run", file, "--join"], environment: fixture.environment)
         let hasJoined: SQL = "SELECT count(*) = 2 FROM lethe.worker WHERE team IS NOT NULL"
-        while try await !connection.query(hasJoined).onlyRow(as: Bool.self) { await Task.yield() }
+        while try await !connection.query(hasJoined).onlyRow(as: Bool.self) {
+          try await pollingPause()
+        }
         // The other process ends without having done anything. Then no process has the files any more.
         #expect(
           try await connection.query("SELECT count(*) FROM lethe.job").onlyRow(as: Int.self) == 0)

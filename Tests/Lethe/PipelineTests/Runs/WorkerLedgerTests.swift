@@ -228,7 +228,7 @@ private final class Tally: Sendable {
             }
             while try await transaction.query(
               "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid')"
-            ).onlyRow(as: Bool.self) { await Task.yield() }
+            ).onlyRow(as: Bool.self) { try await pollingPause() }
             return claim
           }
         }
