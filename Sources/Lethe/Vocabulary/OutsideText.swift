@@ -72,51 +72,61 @@ extension String {
   /// credential.
   private static func withoutURLSecrets(_ text: String) -> String {
     text
-      .replacing(simple(#/:\/\/[^\s"'<>]*@/#)) { _ in "://…@" }
-      .replacing(simple(#/:[^\s"'<>@:\/]+@/#)) { _ in ":…@" }
-      .replacing(simple(#/(:\/\/[^\s"'<>?#]*)[?#][^\s"'<>]+/#)) { "\($0.output.1)?…" }
-      .replacing(simple(#/([^\s"'<>])[?#][^\s"'<>]*=[^\s"'<>]*/#)) { "\($0.output.1)?…" }
-      .replacing(simple(#/%3F[^\s"'<>]*%3D[^\s"'<>]*/#)) { _ in "?…" }
+      .replacing(SecretPattern.userInfo) { _ in "://…@" }
+      .replacing(SecretPattern.password) { _ in ":…@" }
+      .replacing(SecretPattern.urlQuery) { "\($0.output.1)?…" }
+      .replacing(SecretPattern.query) { "\($0.output.1)?…" }
+      .replacing(SecretPattern.encodedQuery) { _ in "?…" }
   }
 
   /// Removes secrets that follow a name: `Bearer …`, `token=…`, `"access_token": "…"`, `x-api-key: …`. The
   /// start of the name is not checked, because names such as `X-Amz-Signature` end with one of these words.
   private static func withoutNamedSecrets(_ text: String) -> String {
     text
-      .replacing(
-        simple(
-          #/\b(Bearer|Basic|OAuth|Negotiate|Digest|JWT)(["']?[\s:=]+["']?)(?!(?:tokens?|auth[a-z]*|headers?|scheme|realm|is|was|are|not|nor|or|and|of|for|in|that|with|without|required|error|challenge|credentials?|method)\b)[^\s"'<>,;…]+/#
-        )
-      ) { "\($0.output.1)\($0.output.2)…" }
-      .replacing(
-        simple(
-          #/((?:token|secret|password|passwd|passphrase|pwd|key|keyid|accessid|signature|sig|credentials?|authorization|cookie|session)[\w.\-]*\\?["']?\s*(?:=>|[:=])\s*\\?["'])[^"'<>\\…]+/#
-        )
-      ) { "\($0.output.1)…" }
-      .replacing(
-        simple(
-          #/((?:token|secret|password|passwd|passphrase|pwd|key|keyid|accessid|signature|sig|credentials?|authorization|session)[\w.\-]*=)[^\s&;,"'<>…]+/#
-        )
-      ) { "\($0.output.1)…" }
-      .replacing(
-        simple(
-          #/((?:cookie|authorization|-token|-key|-signature|-secret|-credential):\s*(?:[a-z]+\s+)?)(?=[^\s]*\d)[^\s"'<>,…]{6,}/#
-        )
-      ) { "\($0.output.1)…" }
+      .replacing(SecretPattern.scheme) { "\($0.output.1)\($0.output.2)…" }
+      .replacing(SecretPattern.quotedValue) { "\($0.output.1)…" }
+      .replacing(SecretPattern.value) { "\($0.output.1)…" }
+      .replacing(SecretPattern.header) { "\($0.output.1)…" }
   }
 
   /// Removes secrets that can be recognized by their form.
   private static func withoutBareSecrets(_ text: String) -> String {
     text
-      .replacing(simple(#/-----BEGIN [A-Z ]+-----.*/#)) { _ in "…" }
-      .replacing(simple(#/\beyJ[A-Za-z0-9_\-]{4,}(?:\.[A-Za-z0-9_\-]*)+/#)) { _ in "…" }
-      .replacing(simple(#/\b(?:AKIA|ASIA|GOOG)[A-Z0-9]{12,}/#)) { _ in "…" }
-      .replacing(
-        simple(
-          #/\b(?:AIza|ya29\.|gh[a-z]_|github_pat_|xox[a-z]-|AAAAAAAAAA)[A-Za-z0-9_.%\-]{10,}/#)
-      ) { _ in "…" }
-      .replacing(simple(#/[A-Za-z0-9+_=~%\-]{65,}/#)) { _ in "…" }
+      .replacing(SecretPattern.privateKey) { _ in "…" }
+      .replacing(SecretPattern.webToken) { _ in "…" }
+      .replacing(SecretPattern.cloudKey) { _ in "…" }
+      .replacing(SecretPattern.prefixedToken) { _ in "…" }
+      .replacing(SecretPattern.longWord) { _ in "…" }
   }
+}
+
+/// The regexes for secrets. They are compiled once, because that takes far longer than a search with them.
+// Safe to share: a search does not change a regex, and none of them contains a closure.
+private enum SecretPattern {
+  nonisolated(unsafe) static let userInfo = simple(#/:\/\/[^\s"'<>]*@/#)
+  nonisolated(unsafe) static let password = simple(#/:[^\s"'<>@:\/]+@/#)
+  nonisolated(unsafe) static let urlQuery = simple(#/(:\/\/[^\s"'<>?#]*)[?#][^\s"'<>]+/#)
+  nonisolated(unsafe) static let query = simple(#/([^\s"'<>])[?#][^\s"'<>]*=[^\s"'<>]*/#)
+  nonisolated(unsafe) static let encodedQuery = simple(#/%3F[^\s"'<>]*%3D[^\s"'<>]*/#)
+  nonisolated(unsafe) static let scheme = simple(
+    #/\b(Bearer|Basic|OAuth|Negotiate|Digest|JWT)(["']?[\s:=]+["']?)(?!(?:tokens?|auth[a-z]*|headers?|scheme|realm|is|was|are|not|nor|or|and|of|for|in|that|with|without|required|error|challenge|credentials?|method)\b)[^\s"'<>,;…]+/#
+  )
+  nonisolated(unsafe) static let quotedValue = simple(
+    #/((?:token|secret|password|passwd|passphrase|pwd|key|keyid|accessid|signature|sig|credentials?|authorization|cookie|session)[\w.\-]*\\?["']?\s*(?:=>|[:=])\s*\\?["'])[^"'<>\\…]+/#
+  )
+  nonisolated(unsafe) static let value = simple(
+    #/((?:token|secret|password|passwd|passphrase|pwd|key|keyid|accessid|signature|sig|credentials?|authorization|session)[\w.\-]*=)[^\s&;,"'<>…]+/#
+  )
+  nonisolated(unsafe) static let header = simple(
+    #/((?:cookie|authorization|-token|-key|-signature|-secret|-credential):\s*(?:[a-z]+\s+)?)(?=[^\s]*\d)[^\s"'<>,…]{6,}/#
+  )
+  nonisolated(unsafe) static let privateKey = simple(#/-----BEGIN [A-Z ]+-----.*/#)
+  nonisolated(unsafe) static let webToken = simple(
+    #/\beyJ[A-Za-z0-9_\-]{4,}(?:\.[A-Za-z0-9_\-]*)+/#)
+  nonisolated(unsafe) static let cloudKey = simple(#/\b(?:AKIA|ASIA|GOOG)[A-Z0-9]{12,}/#)
+  nonisolated(unsafe) static let prefixedToken = simple(
+    #/\b(?:AIza|ya29\.|gh[a-z]_|github_pat_|xox[a-z]-|AAAAAAAAAA)[A-Za-z0-9_.%\-]{10,}/#)
+  nonisolated(unsafe) static let longWord = simple(#/[A-Za-z0-9+_=~%\-]{65,}/#)
 
   /// The regex with case ignored and without Unicode's rules for words. These rules are slow, and secrets are
   /// ASCII.

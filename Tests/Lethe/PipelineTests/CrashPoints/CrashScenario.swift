@@ -188,7 +188,7 @@ extension CrashScenario {
       'BEGIN PERFORM expiry.end(NEW.name); RETURN NULL; END';
     CREATE FUNCTION expiry.renewal() RETURNS trigger LANGUAGE plpgsql AS
       'BEGIN
-         IF nextval(''expiry.renewals'') > 20 THEN PERFORM expiry.end(''%-c999-%''); END IF;
+         IF nextval(''expiry.renewals'') BETWEEN 21 AND 25 THEN PERFORM expiry.end(''%-c999-%''); END IF;
          RETURN NULL;
        END';
     CREATE TRIGGER expiry AFTER UPDATE ON lethe.job FOR EACH ROW
