@@ -14,6 +14,8 @@ public struct ChunkCutter: ~Copyable {
   private var nextNumber: Int
   private var open: OpenChunk?
   private var previousID: Int64 = 0
+  /// The line of `previousID`.
+  private var line = IDLine()
   /// An error after which `append` has returned the chunks that were complete before.
   private var failure: (any Error)?
 
@@ -31,19 +33,19 @@ public struct ChunkCutter: ~Copyable {
     nextNumber = firstNumber
   }
 
-  /// Appends complete rows. Each row is the digits of an ID and LF. A repeated ID is dropped.
+  /// Appends IDs in ascending order. A repeated ID is dropped.
   ///
   /// If an error follows complete chunks, these chunks are returned, and the next call throws the error. Otherwise their
   /// files would stay on a full disk, and nobody would use them.
   ///
-  /// - Returns: the chunks that these rows completed. Their files are synced.
-  /// - Throws: `ChunkFileError` `.input` if rows are not IDs in ascending order; `WorkFileError` if a file cannot be
+  /// - Returns: the chunks that these IDs completed. Their files are synced.
+  /// - Throws: `ChunkFileError` `.input` if the IDs are not positive or do not ascend; `WorkFileError` if a file cannot be
   ///   written.
-  public mutating func append(rows: [UInt8]) throws -> [ChunkFile] {
+  public mutating func append(_ ids: [Int64]) throws -> [ChunkFile] {
     if let failure { throw failure }
     var finished: [ChunkFile] = []
     do {
-      try append(rows, finishing: &finished)
+      for id in ids { try append(id, finishing: &finished) }
     } catch {
       guard !finished.isEmpty else { throw error }
       failure = error
@@ -51,35 +53,19 @@ public struct ChunkCutter: ~Copyable {
     return finished
   }
 
-  private mutating func append(_ rows: [UInt8], finishing finished: inout [ChunkFile]) throws {
-    var index = 0
-    while index < rows.count {
-      let start = index
-      var id: UInt64 = 0
-      while index < rows.count, case let digit = rows[index] &- 0x30, digit < 10 {
-        id = id &* 10 &+ UInt64(digit)
-        index += 1
-      }
-      let digits = index - start
-      guard index < rows.count, rows[index] == 0x0A, (1...19).contains(digits),
-        id > 0, id <= UInt64(Int64.max)
-      else {
-        let row = String(decoding: rows[start...].prefix { $0 != 0x0A }, as: UTF8.self)
-        throw ChunkFileError(code: .input, path: directory, message: "not an ID: \"\(row)\"")
-      }
-      index += 1
-      let value = Int64(id)
-      if value == previousID { continue }
-      guard value > previousID else {
-        throw ChunkFileError(
-          code: .input, path: directory,
-          message: "the IDs do not ascend: \(value) comes after \(previousID)")
-      }
-      previousID = value
-      if let full = try completeIfFull(before: digits + 1) { finished.append(full) }
-      if open == nil { try begin(with: value) }
-      try open?.append(value, rows[start..<index])
+  private mutating func append(_ id: Int64, finishing finished: inout [ChunkFile]) throws {
+    guard id > previousID else {
+      if id == previousID, id > 0 { return }
+      throw ChunkFileError(
+        code: .input, path: directory,
+        message: id <= 0
+          ? "not an ID: \(id)" : "the IDs do not ascend: \(id) comes after \(previousID)")
     }
+    previousID = id
+    line.set(id)
+    if let full = try completeIfFull(before: line.count) { finished.append(full) }
+    if open == nil { try begin(with: id) }
+    try open?.append(id, line)
   }
 
   /// Completes the last chunk, if one is open.
@@ -135,7 +121,9 @@ private final class OpenChunk {
   private var lastID: Int64
   private let file: FileDescriptor
   private var isClosed = false
-  private var buffer: [UInt8] = []
+  private let buffer = UnsafeMutableRawBufferPointer.allocate(
+    byteCount: OpenChunk.bufferBytes, alignment: 16)
+  private var buffered = 0
   private var hash = SHA256()
   private(set) var ids = 0
   private(set) var bytes = 0
@@ -151,15 +139,17 @@ private final class OpenChunk {
       try FileDescriptor.open(
         partialPath, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite])
     }
-    buffer.reserveCapacity(Self.bufferBytes + 64)
   }
 
-  func append(_ id: Int64, _ row: ArraySlice<UInt8>) throws {
+  deinit { buffer.deallocate() }
+
+  func append(_ id: Int64, _ line: IDLine) throws {
+    if buffered + IDLine.bytesMax > Self.bufferBytes { try flush() }
+    line.write(to: buffer, at: buffered)
+    buffered += line.count
     lastID = id
     ids += 1
-    bytes += row.count
-    buffer.append(contentsOf: row)
-    if buffer.count >= Self.bufferBytes { try flush() }
+    bytes += line.count
   }
 
   func complete() throws -> ChunkFile {
@@ -197,9 +187,10 @@ private final class OpenChunk {
   }
 
   private func flush() throws {
-    hash.update(buffer)
-    _ = try WorkFileError.explaining(.write, path) { try file.writeAll(buffer) }
-    buffer.removeAll(keepingCapacity: true)
+    let filled = UnsafeRawBufferPointer(rebasing: buffer[..<buffered])
+    hash.update(filled)
+    _ = try WorkFileError.explaining(.write, path) { try file.writeAll(filled) }
+    buffered = 0
   }
 
   private static func sync(_ descriptor: FileDescriptor) throws {

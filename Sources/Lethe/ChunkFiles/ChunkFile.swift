@@ -38,21 +38,9 @@ extension ChunkFile {
       directory: path.removingLastComponent(), prefix: prefix,
       limits: ChunkLimits(ids: (ids + 1) / 2, bytes: .max))
     do {
-      _ = try ChunkIndex(verifying: self)
+      let index = try ChunkIndex(verifying: self)
       var files: [ChunkFile] = []
-      let file = try FileDescriptor.open(path, .readOnly)
-      try file.closeAfter {
-        var rest: [UInt8] = []
-        var block = [UInt8](repeating: 0, count: 1 << 20)
-        while case let count = try block.withUnsafeMutableBytes({ try file.read(into: $0) }),
-          count > 0
-        {
-          rest += block[..<count]
-          let end = (rest.lastIndex(of: 0x0A) ?? -1) + 1
-          files += try cutter.append(rows: Array(rest[..<end]))
-          rest.removeFirst(end)
-        }
-      }
+      try index.forEachBlock { files += try cutter.append($0) }
       if let last = try cutter.finish() { files.append(last) }
       guard files.count == 2 else {
         throw ChunkFileError(

@@ -96,6 +96,12 @@ public final class ChunkIndex {
     return Self.partitionPoint(cachedIDs) { $0 < id }
   }
 
+  /// Calls `body` with all IDs, a block at a time.
+  /// - Throws: `ChunkFileError` `.lost` or `WorkFileError` if the file cannot be read; the errors of `body`.
+  func forEachBlock(_ body: ([Int64]) throws -> Void) throws {
+    for block in firstIDs.indices { try body(readBlock(block)) }
+  }
+
   private func blockIndex(for id: Int64) -> Int? {
     let following = Self.partitionPoint(firstIDs) { $0 <= id }
     return following == 0 ? nil : following - 1

@@ -12,7 +12,7 @@ import Testing
     try withTemporaryDirectory { directory in
       var cutter = try ChunkCutter(
         directory: directory, prefix: "c", limits: ChunkLimits(ids: .max, bytes: .max))
-      _ = try cutter.append(rows: ChunkCutterTests.rows(ids))
+      _ = try cutter.append(ids)
       try body(#require(try cutter.finish()))
     }
   }

@@ -69,6 +69,49 @@ import Testing
     }
   }
 
+  @Test(arguments: [0, 1, 2, 100_000])
+  func bigintRowsHaveTheServersValues(count: Int) async throws {
+    try await Self.withConnection { connection, _ throws in
+      let values: SQL = """
+        SELECT CASE WHEN n = 1 THEN -9223372036854775808 WHEN n = 2 THEN 9223372036854775807
+                    ELSE (n - 50) * 18446744073709 END
+        FROM generate_series(1, \(literal: count)) AS n ORDER BY n
+        """
+      let expected = try await connection.query(values).rows(as: Int64.self)
+      let copied = try await connection.withCopyOut("COPY (\(values)) TO STDOUT (FORMAT binary)") {
+        var rows = BigintRows()
+        var copied: [Int64] = []
+        for try await block in $0 { copied += try rows.values(in: block) }
+        return copied
+      }
+      #expect(copied == expected)
+      #expect(copied.count == count)
+    }
+  }
+
+  @Test(arguments: [
+    "SELECT 1", "SELECT 1::bigint, 2::bigint", "SELECT NULL::bigint", "SELECT '1234567'::text",
+    "SELECT n FROM unnest(ARRAY[1, NULL]::bigint[]) AS n", "SELECT a FROM nothing",
+    "SELECT 1::smallint",
+  ])
+  func otherRowsAreNotReadAsBigint(sql: String) async throws {
+    try await Self.withConnection("CREATE TABLE nothing (a bigint)") { connection, _ throws in
+      let copy: SQL = "COPY (\(trusted: sql)) TO STDOUT (FORMAT binary)"
+      let values = try? await connection.withCopyOut(copy) {
+        var rows = BigintRows()
+        var values: [Int64] = []
+        for try await block in $0 { values += try rows.values(in: block) }
+        return values
+      }
+      #expect(values == (sql.hasSuffix("nothing") ? [] : nil))
+      // The same rows as text have no header.
+      #expect(throws: PostgreSQLError.self) {
+        var rows = BigintRows()
+        _ = try rows.values(in: Array("1\n".utf8))
+      }
+    }
+  }
+
   /// The server sends only as many bytes ahead of the reader as the socket's buffers can contain.
   @Test func theServerWaitsForTheReader() async throws {
     try await Self.withConnection("CREATE SEQUENCE s") { connection, database throws in

@@ -4,7 +4,7 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// The COPY that streams a dataset's IDs in ascending order, one ID per row.
+/// The COPY that streams a dataset's IDs in ascending order, as rows of one bigint in binary format.
 struct ExportQuery {
   private let table: WarehouseTable
   private let id: IDExpression
@@ -52,7 +52,8 @@ struct ExportQuery {
   ///   - through: the upper limit. This ID is included.
   func sql(after: Int64, through: Int64 = .max) -> SQL {
     let key: SQL = id.kind == .text ? "key" : id.column.sql
-    return "COPY (\(selection(after: after, through: through)) ORDER BY \(key)) TO STDOUT"
+    return
+      "COPY (\(selection(after: after, through: through)) ORDER BY \(key)) TO STDOUT (FORMAT binary)"
   }
 
   /// The dataset's `where` as a further condition.
@@ -69,20 +70,21 @@ struct ExportQuery {
     }
     switch id.kind {
     case .integer:
-      // Only the column is selected, so an index-only scan returns the IDs in order.
+      // Only the column is selected, so an index-only scan returns the IDs in order. The result has another name than the
+      // column, because ORDER BY would otherwise mean the result, which no index has if the column is an integer.
       return """
-        SELECT \(column) FROM \(table.sql) WHERE \(range(column))\(rows)
+        SELECT \(column)::bigint AS lethe_id FROM \(table.sql) WHERE \(range(column))\(rows)
         """
     case .numeric:
       return """
-        SELECT \(column)::bigint FROM \(table.sql)
+        SELECT \(column)::bigint AS lethe_id FROM \(table.sql)
         WHERE \(range(column)) AND \(column) = trunc(\(column))\(rows)
         """
     case .text:
       // The column sorts its values as text, but the chunks need the order of the numbers. CASE prevents a cast of
       // text that is not a number, because such a cast fails.
       return """
-        SELECT key FROM (
+        SELECT key::bigint AS lethe_id FROM (
           SELECT CASE WHEN \(IDKind.isNumber(id.sql())) THEN (\(id.sql()))::numeric END AS key
           FROM \(table.sql) WHERE \(column) IS NOT NULL\(rows)) AS ids
         WHERE \(range("key"))

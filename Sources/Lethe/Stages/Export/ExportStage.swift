@@ -59,9 +59,10 @@ public struct ExportStage: Sendable {
     let snapshot = try await connection.query("SELECT pg_current_snapshot()::text")
       .onlyRow(as: String.self)
     do {
-      try await connection.withCopyOut(query.sql(after: progress.exportedThrough)) { rows in
-        for try await block in rows {
-          for chunk in try cutter.append(rows: block) {
+      var rows = BigintRows()
+      try await connection.withCopyOut(query.sql(after: progress.exportedThrough)) { blocks in
+        for try await block in blocks {
+          for chunk in try cutter.append(rows.values(in: block)) {
             await chunkExported(try await record(chunk, of: dataset, snapshot))
           }
         }
@@ -152,10 +153,12 @@ public struct ExportStage: Sendable {
       limits: ChunkLimits(ids: .max, bytes: dataset.chunkBytesMax), firstNumber: chunk.number)
     let query = try ExportQuery(dataset, catalog: catalog)
     do {
+      var rows = BigintRows()
       let isWhole = try await connection.withCopyOut(
         query.sql(after: chunk.firstID - 1, through: chunk.lastID)
-      ) { rows in
-        for try await block in rows where try !cutter.append(rows: block).isEmpty { return false }
+      ) { blocks in
+        for try await block in blocks
+        where try !cutter.append(rows.values(in: block)).isEmpty { return false }
         return true
       }
       guard isWhole else {
