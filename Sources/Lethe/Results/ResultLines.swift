@@ -7,9 +7,12 @@ public struct ResultLines: ~Copyable {
   /// beginning is quarantined.
   public static let lineBytesMax = 64 * 1024
 
-  private let file: FileHandle
+  private let file: FileDescriptor
   private let blockBytes: Int
-  private var pending: [UInt8] = []
+  /// Has space for the longest line, and for a block after it.
+  private let buffer: UnsafeMutableRawBufferPointer
+  /// The bytes at the beginning of the buffer that are not a whole line yet.
+  private var pending = 0
   private var lineNumber = 0
   /// The beginning of a line that is too long. Kept until the line's end is found.
   private var longLine: [UInt8]?
@@ -31,24 +34,34 @@ public struct ResultLines: ~Copyable {
   /// - Parameter path: the file, which is read from its beginning.
   /// - Throws: `Errno`.
   public init(path: String, blockBytes: Int = 128 * 1024) throws {
-    file = try Self.open(path)
+    file = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
     self.blockBytes = blockBytes
+    buffer = .allocate(byteCount: Self.lineBytesMax + blockBytes, alignment: 16)
   }
 
-  private static func open(_ path: String) throws -> FileHandle {
-    FileHandle(
-      fileDescriptor: try FileDescriptor.open(path, .readOnly, options: .closeOnExec).rawValue,
-      closeOnDealloc: true)
+  deinit {
+    buffer.deallocate()
+    try? file.close()
   }
 
   /// Whether a result ends with a complete line: with a newline, or with a complete JSON object. A truncated
   /// result must be refused, because an ID that is missing from it would count as clean.
   public static func endsWithCompleteLine(path: String) throws -> Bool {
-    let file = try open(path)
-    defer { try? file.close() }
-    let length = try file.seekToEnd()
-    try file.seek(toOffset: length - min(length, UInt64(lineBytesMax)))
-    let tail = [UInt8](try file.readToEnd() ?? Data())
+    let file = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
+    let tail = try file.closeAfter {
+      let length = try file.seek(offset: 0, from: .end)
+      let start = length - min(length, Int64(lineBytesMax))
+      return try [UInt8](unsafeUninitializedCapacity: Int(length - start)) { buffer, count in
+        while count < buffer.count {
+          let read = try file.read(
+            fromAbsoluteOffset: start + Int64(count),
+            into: UnsafeMutableRawBufferPointer(
+              rebasing: UnsafeMutableRawBufferPointer(buffer)[count...]))
+          if read == 0 { break }
+          count += read
+        }
+      }
+    }
     guard let last = tail.last, last != 0x0A else { return true }
     let start = tail.lastIndex(of: 0x0A).map { $0 + 1 } ?? 0
     return tail[start...].withUnsafeBytes { LineScanner.isWholeObject($0) }
@@ -58,42 +71,44 @@ public struct ResultLines: ~Copyable {
   /// - Returns: false at the end of the file.
   public mutating func forEachLineOfNextBlock(_ body: (Line) throws -> Void) throws -> Bool {
     guard !isAtEnd else { return false }
-    let block = try file.read(upToCount: blockBytes) ?? Data()
-    if block.isEmpty {
+    let read = try file.read(
+      into: UnsafeMutableRawBufferPointer(rebasing: buffer[pending..<pending + blockBytes]))
+    if read == 0 {
       isAtEnd = true
       try handOverRest(body)
       return false
     }
-    bytes += block.count
-    pending.append(contentsOf: block)
-    try handOverWholeLines(body)
+    bytes += read
+    try handOverWholeLines(of: UnsafeRawBufferPointer(rebasing: buffer[..<(pending + read)]), body)
     return true
   }
 
-  private mutating func handOverWholeLines(_ body: (Line) throws -> Void) throws {
+  private mutating func handOverWholeLines(
+    of filled: UnsafeRawBufferPointer, _ body: (Line) throws -> Void
+  ) throws {
     var consumed = 0
-    try pending.withUnsafeBytes { buffer in
-      while let end = Self.newline(in: buffer, from: consumed) {
-        let line = UnsafeRawBufferPointer(rebasing: buffer[consumed..<end])
-        consumed = end + 1
-        lineNumber += 1
-        if let begin = longLine {
-          longLine = nil
-          try Self.handOver(begin, lineNumber, isTerminated: true, to: body)
-        } else {
-          try body(Self.line(lineNumber, line, isTerminated: true))
-        }
+    while let end = Self.newline(in: filled, from: consumed) {
+      let line = UnsafeRawBufferPointer(rebasing: filled[consumed..<end])
+      consumed = end + 1
+      lineNumber += 1
+      if let begin = longLine {
+        longLine = nil
+        try Self.handOver(begin, lineNumber, isTerminated: true, to: body)
+      } else {
+        try body(Self.line(lineNumber, line, isTerminated: true))
       }
     }
-    pending.removeFirst(consumed)
-    if longLine == nil, pending.count > Self.lineBytesMax {
-      longLine = Array(pending.prefix(Self.lineBytesMax + 1))
+    let rest = UnsafeRawBufferPointer(rebasing: filled[consumed...])
+    if longLine == nil, rest.count > Self.lineBytesMax {
+      longLine = Array(rest.prefix(Self.lineBytesMax + 1))
     }
-    if longLine != nil { pending.removeAll(keepingCapacity: true) }
+    pending = longLine == nil ? rest.count : 0
+    // The two may overlap.
+    if let base = buffer.baseAddress, let start = rest.baseAddress { memmove(base, start, pending) }
   }
 
   private mutating func handOverRest(_ body: (Line) throws -> Void) throws {
-    let rest = longLine ?? pending
+    let rest = longLine ?? Array(buffer[..<pending])
     guard !rest.isEmpty else { return }
     lineNumber += 1
     try Self.handOver(rest, lineNumber, isTerminated: false, to: body)

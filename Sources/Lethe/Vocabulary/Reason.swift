@@ -36,9 +36,16 @@ public enum Reason: String, Sendable, Hashable, Codable, CaseIterable {
 
   /// The reasons that results of this job type can contain. A definition needs an action for each of them.
   public static func documented(for type: JobType) -> [Reason] {
-    switch type {
-    case .tweets: allCases
-    case .users: [.deleted, .suspended, .deactivated, .protected]
+    allCases.filter { $0.isDocumented(for: type) }
+  }
+
+  /// Whether results of this job type can contain the reason.
+  public func isDocumented(for type: JobType) -> Bool {
+    switch (type, self) {
+    case (.tweets, _), (.users, .deleted), (.users, .suspended), (.users, .deactivated),
+      (.users, .protected):
+      true
+    case (.users, .bounced), (.users, .geoScrubbed), (.users, .tweetEdited): false
     }
   }
 }

@@ -42,6 +42,31 @@ public struct Timestamp: Sendable, Hashable, Comparable {
     self.init(microsecondsSince2000: Int64(seconds) * 1_000_000 + Int64(fraction))
   }
 
+  /// The number of bytes of the form that the API uses now: `2021-08-11T19:42:55.000Z`.
+  public static let usualBytes = 24
+
+  /// Reads only the form of `usualBytes` bytes, in three words of eight bytes.
+  /// - Parameter words: the bytes, the first one in the lowest byte.
+  /// - Returns: nil if the bytes have another form, or are no time.
+  public init?(usual words: (UInt64, UInt64, UInt64)) {
+    guard
+      let date = Digits(words.0, separators: 0x2D00_002D_0000_0000, at: 0xFF00_00FF_0000_0000),
+      let hours = Digits(words.1, separators: 0x0000_3A00_0054_0000, at: 0x0000_FF00_00FF_0000),
+      let seconds = Digits(words.2, separators: 0x5A00_0000_2E00_003A, at: 0xFF00_0000_FF00_00FF)
+    else { return nil }
+    let (year, month) = (date.pair(0) * 100 + date.pair(2), date.pair(5))
+    let (day, hour, minute) = (hours.pair(0), hours.pair(3), hours.pair(6))
+    let second = seconds.pair(1)
+    guard (1...12).contains(month), day >= 1, day <= Self.days(inMonth: month, of: year),
+      hour < 24, minute < 60, second <= 60
+    else { return nil }
+    let days = Self.daysSince2000(year: year, month: month, day: day)
+    let milliseconds = seconds.pair(4) * 10 + seconds.digit(6)
+    self.init(
+      microsecondsSince2000: Int64(((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000
+        + Int64(milliseconds) * 1000)
+  }
+
   private static func days(inMonth month: Int, of year: Int) -> Int {
     switch month {
     case 2:
@@ -60,6 +85,29 @@ public struct Timestamp: Sendable, Hashable, Comparable {
     let dayOfEra = yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear
     return era * 146_097 + dayOfEra - 730_425
   }
+}
+
+/// Eight bytes that are digits, except for some separators.
+private struct Digits {
+  private let word: UInt64
+
+  /// - Parameters:
+  ///   - separators: the separators in their places, and 0 in the other bytes.
+  ///   - mask: 0xFF in the bytes of the separators.
+  init?(_ word: UInt64, separators: UInt64, at mask: UInt64) {
+    guard word & mask == separators else { return nil }
+    let digits = word & ~mask | 0x3030_3030_3030_3030 & mask
+    // A byte is a digit if its upper half is 3, also after 6 is added.
+    let upper: UInt64 = 0xF0F0_F0F0_F0F0_F0F0
+    guard digits & upper == 0x3030_3030_3030_3030,
+      (digits &+ 0x0606_0606_0606_0606) & upper == 0x3030_3030_3030_3030
+    else { return nil }
+    self.word = digits
+  }
+
+  func digit(_ place: UInt64) -> Int { Int(word >> (8 * place) & 0xF) }
+
+  func pair(_ place: UInt64) -> Int { digit(place) * 10 + digit(place + 1) }
 }
 
 private struct DigitReader {
