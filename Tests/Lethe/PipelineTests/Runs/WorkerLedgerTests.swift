@@ -275,6 +275,45 @@ private final class Tally: Sendable {
     }
   }
 
+  /// The sessions of the former worker belong to another role, and this role may not terminate them.
+  @Test func aTakeOverWithoutTheRightToTerminateIsRefused() async throws {
+    try await Self.withLedger { database in
+      let former = WorkerLedger(lease: Lease(), seconds: 3600)
+      let next = WorkerLedger(lease: Lease(), seconds: 3600)
+      let role = "\(database.name)_next"
+      try await database.withConnection { mine in
+        try await mine.runScript(
+          """
+          CREATE ROLE \(identifier: role) LOGIN;
+          GRANT USAGE ON SCHEMA lethe TO \(identifier: role);
+          GRANT ALL ON ALL TABLES IN SCHEMA lethe TO \(identifier: role);
+          """)
+        try await former.begin("former", Self.process(), on: mine)
+        #expect(try await former.claim(Self.resource, on: mine) { _ in false } == .mine)
+        try await Self.expire(former, in: database)
+        let url = database.url.replacing(/\/\/[^@]*@/, with: "//\(role)@")
+        try await Connection.withConnection(ConnectionString(url)) { other in
+          try await next.begin("next", Self.process(2), on: other)
+          do {
+            _ = try await next.claim(Self.resource, on: other) { _ in false }
+            Issue.record("the lease was taken over")
+          } catch let error as LedgerError {
+            #expect(error.code == .refused)
+            #expect(error.message.contains("belong to another role"))
+            #expect(error.remedy.contains("GRANT pg_signal_backend"))
+          }
+          try await next.end(on: other)
+        }
+        // Nothing was changed.
+        let holder = try await mine.query("SELECT lease::text FROM lethe.lease").onlyRow(
+          as: String.self)
+        #expect(holder == former.lease.token)
+        try await mine.runScript(
+          "DROP OWNED BY \(identifier: role); DROP ROLE \(identifier: role)")
+      }
+    }
+  }
+
   /// Several workers terminate the sessions of one former worker at the same time.
   @Test func severalWorkersTakeOverFromOneWorkerAtTheSameTime() async throws {
     try await Self.withLedger { database in
