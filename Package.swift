@@ -56,6 +56,8 @@ let package = Package(
   products: [
     .executable(name: "lethe", targets: ["lethe"]),
     .executable(name: "compliance-server", targets: ["compliance-server"]),
+    // Parts of the program alone, for scripts/bench.
+    .executable(name: "benchmarks", targets: ["benchmarks"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -203,6 +205,11 @@ let package = Package(
         "PostgreSQL", "Migrations", "EmbeddedMigrations", "ProductVersion", argumentParser, logging,
         systemPackage,
       ]),
+
+    .executableTarget(
+      name: "benchmarks",
+      dependencies: ["ComplianceAPI", "Results", "Vocabulary", logging, systemPackage],
+      path: "Tests/Benchmarks", swiftSettings: settings),
 
     // The tests, on a real server (`make test` starts it).
     .systemLibrary(name: "CSpawn", path: "Tests/CSpawn"),

@@ -7,6 +7,12 @@ export LC_ALL=C.UTF-8
 build=$PWD/.build/${LETHE_BENCH_BUILD:-release}
 lethe=$build/lethe
 server=$build/compliance-server
+# shellcheck disable=SC2034 # the sections read benchmarks
+benchmarks=$build/benchmarks
+# With SIZE=small, a section shows that it works. Its ratios mean nothing.
+small=$([ "${SIZE:-}" != small ] || echo yes)
+pairs=${small:+2}
+pairs=${pairs:-9}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/lethe-bench.XXXXXX")
 chmod 755 "$scratch"
 begun=()
@@ -26,6 +32,27 @@ seconds_of() { # COMMAND…
     local began=${EPOCHREALTIME/./}
     "$@" >/dev/null 2>"$scratch/stderr" || { cat "$scratch/stderr" >&2; return 1; }
     awk -v t=$((${EPOCHREALTIME/./} - began)) 'BEGIN { printf "%.3f\n", t / 1e6 }'
+}
+
+size() { # FULL SMALL: the number that applies
+    if [ -n "$small" ]; then echo "$2"; else echo "$1"; fi
+}
+
+# After a limit that was not kept: whether that does not matter, because the size is small.
+is_unjudged() { [ -n "$small" ]; }
+
+# Runs `peer` and `ours`, which print seconds, in turn: $pairs times, each first in every other pair. Prints the medians and the
+# ratio with its quartiles, and appends them to the results as JSON. Fails if the median ratio is above the bar.
+compare() { # SECTION BAR WORK PEER OURS: the last three are descriptions
+    local pair
+    : >"$scratch/peer.seconds"
+    : >"$scratch/ours.seconds"
+    for ((pair = 1; pair <= pairs; pair++)); do
+        if ((pair % 2)); then peer >>"$scratch/peer.seconds"; fi
+        ours >>"$scratch/ours.seconds"
+        if ! ((pair % 2)); then peer >>"$scratch/peer.seconds"; fi
+    done
+    scripts/bench.d/report "$@" "$scratch/peer.seconds" "$scratch/ours.seconds"
 }
 
 serve() { # DATABASE ARGUMENT…: starts the service on a free port; sets $service and $url
