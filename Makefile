@@ -1,9 +1,9 @@
 # Thin targets over the commands, for people, cron and CI. `make` lists them.
 # Make exits with 2 for every failure. To use lethe's exit codes, call .build/release/lethe directly.
 SWIFT_STRICT := --explicit-target-dependency-import-check error
-SCRIPTS := scripts/setup scripts/embed-migrations scripts/lint-ledger scripts/postgres scripts/test scripts/demo scripts/bench $(wildcard scripts/bench.d/*) \
+SCRIPTS := scripts/setup scripts/embed-migrations scripts/lint-ledger scripts/postgres scripts/test scripts/demo scripts/bench $(filter-out %/report %.cpp,$(wildcard scripts/bench.d/*)) \
 	scripts/install scripts/package scripts/try-package $(addprefix scripts/package.d/,copyright postinst prerm postrm) .ci/run
-PYTHON := scripts/lint-dependencies scripts/package.d/manual scripts/package.d/examples/airflow/lethe_nightly.py
+PYTHON := scripts/lint-dependencies scripts/bench.d/report scripts/package.d/manual scripts/package.d/examples/airflow/lethe_nightly.py
 
 .PHONY: help
 help: ## list the targets
@@ -20,6 +20,11 @@ test: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
 test: ## run the tests against a throw-away PostgreSQL
 	scripts/setup --tests
 	scripts/test $(SWIFT_STRICT)
+
+.PHONY: test-all
+test-all: export LETHE_ALL_CASES := 1
+test-all: export TEST_MINUTES ?= 300
+test-all: test ## run the tests with all cases of the large matrices, of which `make test` takes a random part
 
 # The tests that depend on catalogs, settings, plans and table structures. The server comes from PyPI, in .build-python/.
 ON_POSTGRESQL_18 := PostgreSQLTests|WarehouseTests|MigrationTests|PipelineTests
@@ -67,7 +72,7 @@ demo: ## run the demo: a local platform and warehouse, one run, a check of every
 	@scripts/demo
 
 .PHONY: bench
-bench: ## run the benchmarks, each beside a reference
+bench: ## run the benchmarks, each beside a reference (SIZE=small: in some minutes, without a verdict)
 	scripts/setup --tests
 	scripts/bench
 

@@ -49,7 +49,7 @@ import Testing
           "run", description, "--url", url, "--checks", "all", "--no-color",
           "--generation-deterministic", "--max-examples", "\(examplesMax)",
           // The default of 10 seconds can be too short on a busy test machine.
-          "--request-timeout", "600",
+          "--request-timeout", "600", "--max-response-time", "600",
         ] + arguments,
         environment: [
           "PYTHONPATH": Tool.script(""), "PYTHONDONTWRITEBYTECODE": "1",

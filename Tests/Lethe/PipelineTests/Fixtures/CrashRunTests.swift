@@ -50,13 +50,13 @@ import Testing
   ]
 
   /// The server keeps its connections open, but does not respond. The lease would last for an hour.
-  @Test(arguments: places, [SIGTERM, SIGINT])
+  @Test(arguments: sampled(places, [SIGTERM, SIGINT], 4))
   func aSignalEndsARunWhileTheWarehouseHangs(place: Place, signal: Int32) async throws {
     try await Self.expectEnd(at: place, leaseSeconds: 3600) { $0.send(signal: signal) }
   }
 
   /// Nobody ends the process, but its lease expires while the server does not respond.
-  @Test(arguments: places)
+  @Test(arguments: sampled(places, 2))
   func aRunEndsWhenItsLeaseExpiresWhileTheWarehouseHangs(place: Place) async throws {
     try await Self.expectEnd(at: place, leaseSeconds: 15) { _ in }
   }

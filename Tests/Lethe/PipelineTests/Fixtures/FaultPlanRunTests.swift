@@ -81,7 +81,7 @@ import Testing
     }
   }
 
-  @Test(arguments: calls + bytes + jobs + times, [WireProfile.native, .gcs])
+  @Test(arguments: sampled(calls + bytes + jobs + times, [WireProfile.native, .gcs], 20))
   func theWarehouseIsCorrectAfterTheFault(fault: Fault, profile: WireProfile) async throws {
     guard fault.profiles.contains(profile) else { return }
     try await Self.runPipeline(fault, profile)

@@ -9,7 +9,7 @@ import Testing
   /// finishes the work.
   @Test(
     .enabled("mounting a file system is not allowed here", PrivateNamespace.rootCanMount),
-    arguments: FailoverTests.places)
+    arguments: sampled(FailoverTests.places, 2))
   func aRunContinuesAfterTheDiskWasFull(place: Place) async throws {
     try await withOwnServer(smallDisk: "64m") { server in
       try await PipelineFixture.withWarehouse(on: server, isOnSmallDisk: true) { fixture, _ in
@@ -35,7 +35,7 @@ import Testing
   }
 
   /// Other programs use all of the server's connections, from a place of a run until its lease has expired.
-  @Test(arguments: FailoverTests.places)
+  @Test(arguments: sampled(FailoverTests.places, 2))
   func aRunEndsIfItGetsNoConnection(place: Place) async throws {
     try await withOwnServer("max_connections = 30", "superuser_reserved_connections = 0") {
       server in

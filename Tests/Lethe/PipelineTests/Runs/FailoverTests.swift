@@ -32,7 +32,7 @@ import Testing
   }
 
   /// The primary loses its power, and its synchronous standby is promoted. No commit is lost.
-  @Test(arguments: places)
+  @Test(arguments: sampled(places, 2))
   func aRunContinuesOnThePromotedStandby(place: Place) async throws {
     try await Self.withServer { single, primary, _ in
       try await primary.withStandby(named: "second") { standby in
@@ -52,7 +52,7 @@ import Testing
   }
 
   /// The standby has received nothing since the run began, so the commits of the run are lost.
-  @Test(arguments: places)
+  @Test(arguments: sampled(places, 2))
   func theNextRunIsCorrectAfterCommitsAreLost(place: Place) async throws {
     try await Self.withServer { single, primary, platform in
       try await primary.withStandby(named: "second") { standby in
@@ -85,7 +85,7 @@ import Testing
 
   /// The run waits while its server is a standby, and continues after the promotion. At the last place, it would end at
   /// once.
-  @Test(arguments: places.dropLast())
+  @Test(arguments: sampled(places.dropLast(), 2))
   func aRunWaitsForThePromotionOfItsServer(place: Place) async throws {
     try await Self.withServer { fixture, server, _ in
       try await fixture.database.withConnection { connection in
@@ -103,7 +103,7 @@ import Testing
   }
 
   /// The server is not promoted before the lease has expired. No chunk is set aside, and the next run continues.
-  @Test(arguments: places)
+  @Test(arguments: sampled(places, 2))
   func aRunEndsWhenItsLeaseExpiresOnAStandby(place: Place) async throws {
     try await Self.withServer { fixture, server, _ in
       let file = try fixture.definitionFile {

@@ -48,7 +48,7 @@ import Testing
 
   /// The first process is stopped when it reaches the place, and is then killed. The other processes must finish the
   /// work.
-  @Test(arguments: Place.allCases)
+  @Test(arguments: sampled(Place.allCases, 5))
   func theOthersFinishTheWorkOfAKilledProcess(place: Place) async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.addSamples(posts: 1500, users: 40)

@@ -11,7 +11,7 @@ import Vocabulary
 @Suite struct LeaseTests {
   /// The process is stopped, as if its machine were suspended, and continues after another process has finished its
   /// work. A process that is stopped within a transaction keeps its row locks until its session is terminated.
-  @Test(arguments: Place.allCases)
+  @Test(arguments: sampled(Place.allCases, 5))
   func aPausedProcessLosesItsWorkToAnotherProcess(place: Place) async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.addSamples(posts: 1500, users: 40)
@@ -35,7 +35,7 @@ import Vocabulary
     }
   }
 
-  @Test(arguments: Place.allCases)
+  @Test(arguments: sampled(Place.allCases, 5))
   func aRunContinuesAfterItsSessionsAreTerminated(place: Place) async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.addSamples(posts: 1500, users: 40)

@@ -80,7 +80,7 @@ import Testing
     return (error["message"] as? String ?? "", error["remedy"] as? String ?? "")
   }
 
-  @Test(arguments: kinds)
+  @Test(arguments: sampled(kinds, 3))
   func aMismatchIsReportedAndTheCurrentFileCanBeAdopted(kind: Kind) async throws {
     try await RefusalFixture.with { fixture in
       #expect(try await fixture.lethe("export", try file(fixture, kind.before)).code == 0)
@@ -177,7 +177,7 @@ import Testing
     }
   }
 
-  @Test(arguments: kinds)
+  @Test(arguments: sampled(kinds, 3))
   func aRunWithAMismatchCanBeGivenUp(kind: Kind) async throws {
     try await RefusalFixture.with { fixture in
       #expect(try await fixture.lethe("export", try file(fixture, kind.before)).code == 0)

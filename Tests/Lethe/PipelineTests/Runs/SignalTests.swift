@@ -68,7 +68,7 @@ import Testing
     Case(command: ["quarantine", "list"], hold: .table("lethe.quarantine")),
   ]
 
-  @Test(arguments: cases, [SIGTERM, SIGINT, SIGHUP])
+  @Test(arguments: sampled(cases, [SIGTERM, SIGINT, SIGHUP], 12))
   func aCommandEndsAfterASignal(one: Case, signal: Int32) async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.addSamples(posts: 800, users: 40)

@@ -24,7 +24,7 @@ import Testing
       ]) { $1 })
   }
 
-  @Test(arguments: Files.allCases, ["export", "submit", "await"])
+  @Test(arguments: sampled(Files.allCases, ["export", "submit", "await"], 4))
   func aRunContinuesInTheGivenWorkDirectory(files: Files, lastStage: String) async throws {
     try await RefusalFixture.with { fixture in
       let file = try fixture.file(ids: 40)

@@ -94,7 +94,7 @@ import Testing
 
   @Test(
     .enabled("mounting a file system is not allowed here", PrivateNamespace.canMount),
-    arguments: ["nothing", "export", "submit", "await", "collect"])
+    arguments: sampled(["nothing", "export", "submit", "await", "collect"], 2))
   func aRunContinuesWhenTheDiskIsWritableAgain(lastStage: String) async throws {
     try await RefusalFixture.with { fixture in
       let file = try fixture.file(ids: 100)
@@ -165,7 +165,7 @@ import Testing
     }
   }
 
-  @Test(arguments: Change.allCases, stages)
+  @Test(arguments: sampled(Change.allCases, stages, 6))
   func aChangedFileIsWrittenAgain(change: Change, lastStage: String) async throws {
     try await RefusalFixture.with { fixture in
       let file = try fixture.file(ids: 40)
@@ -194,7 +194,7 @@ import Testing
     .firstBatchIsNotCommitted,
   ]
 
-  @Test(arguments: points)
+  @Test(arguments: sampled(points, 2))
   func aRunContinuesAfterItsWorkDirectoryIsDeleted(place: Place) async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.addSamples(posts: 1500, users: 40)
@@ -274,7 +274,7 @@ import Testing
     return try await Program.external(otherUser + [Program.path("lethe"), "--version"]).code == 0
   }
 
-  @Test(arguments: ["0777", "0277", "0077", "0000"])
+  @Test(arguments: sampled(["0777", "0277", "0077", "0000"], 2))
   func theUmaskDoesNotMatter(umask: String) async throws {
     let user = try await Self.canChangeUser() ? Self.otherUser : []
     try await RefusalFixture.with { fixture in
@@ -296,7 +296,9 @@ import Testing
     case theFiles
   }
 
-  @Test(.enabled("only root can run a program as another user", canChangeUser), arguments: stages)
+  @Test(
+    .enabled("only root can run a program as another user", canChangeUser),
+    arguments: sampled(stages, 1))
   func filesOfAnotherUserAreNotLost(lastStage: String) async throws {
     for owned in Owned.allCases {
       try await RefusalFixture.with { fixture in
