@@ -10,8 +10,8 @@ server=$build/compliance-server
 # shellcheck disable=SC2034 # the sections read benchmarks
 benchmarks=$build/benchmarks
 # With SIZE=small, a section shows that it works. Its ratios mean nothing.
-small=$([ "${SIZE:-}" != small ] || echo yes)
-pairs=${small:+2}
+is_small=$([ "${SIZE:-}" != small ] || echo yes)
+pairs=${is_small:+2}
 pairs=${pairs:-9}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/lethe-bench.XXXXXX")
 chmod 755 "$scratch"
@@ -35,11 +35,11 @@ seconds_of() { # COMMAND…
 }
 
 size() { # FULL SMALL: the number that applies
-    if [ -n "$small" ]; then echo "$2"; else echo "$1"; fi
+    if [ -n "$is_small" ]; then echo "$2"; else echo "$1"; fi
 }
 
 # After a limit that was not kept: whether that does not matter, because the size is small.
-is_unjudged() { [ -n "$small" ]; }
+is_unjudged() { [ -n "$is_small" ]; }
 
 # Runs `peer` and `ours`, which print seconds, in turn: $pairs times, each first in every other pair. Prints the medians and the
 # ratio with its quartiles, and appends them to the results as JSON. Fails if the median ratio is above the bar.
@@ -48,9 +48,10 @@ compare() { # SECTION BAR WORK PEER OURS: the last three are descriptions
     : >"$scratch/peer.seconds"
     : >"$scratch/ours.seconds"
     for ((pair = 1; pair <= pairs; pair++)); do
-        if ((pair % 2)); then peer >>"$scratch/peer.seconds"; fi
-        ours >>"$scratch/ours.seconds"
-        if ! ((pair % 2)); then peer >>"$scratch/peer.seconds"; fi
+        # In a function that is called before ||, an error does not end the script.
+        if ((pair % 2)); then peer >>"$scratch/peer.seconds" || return 1; fi
+        ours >>"$scratch/ours.seconds" || return 1
+        if ! ((pair % 2)); then peer >>"$scratch/peer.seconds" || return 1; fi
     done
     scripts/bench.d/report "$@" "$scratch/peer.seconds" "$scratch/ours.seconds"
 }

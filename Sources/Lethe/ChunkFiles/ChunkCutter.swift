@@ -121,8 +121,7 @@ private final class OpenChunk {
   private var lastID: Int64
   private let file: FileDescriptor
   private var isClosed = false
-  private let buffer = UnsafeMutableRawBufferPointer.allocate(
-    byteCount: OpenChunk.bufferBytes, alignment: 16)
+  private let buffer: UnsafeMutableRawBufferPointer
   private var buffered = 0
   private var hash = SHA256()
   private(set) var ids = 0
@@ -139,6 +138,7 @@ private final class OpenChunk {
       try FileDescriptor.open(
         partialPath, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite])
     }
+    buffer = .allocate(byteCount: Self.bufferBytes, alignment: 16)
   }
 
   deinit { buffer.deallocate() }

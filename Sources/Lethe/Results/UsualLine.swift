@@ -75,10 +75,10 @@ struct UsualLine {
   private mutating func readAction() -> Bool {
     if take("delete\"") {
       action = .delete
-    } else if take("scrub_ge"), take("o\"") {
-      action = .scrubGeo
-    } else if take("rehydrat"), take("e\"") {
-      action = .rehydrate
+    } else if take("scrub_ge") {
+      if take("o\"") { action = .scrubGeo }
+    } else if take("rehydrat") {
+      if take("e\"") { action = .rehydrate }
     }
     return action != nil
   }

@@ -20,6 +20,8 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var pipeline: String
   public var status: Status
   public var datasets: [String: DatasetReport]
+  /// The use of the API's slots, by job type.
+  public var slots: [String: SlotReport]
   /// Why chunks were set aside, and why datasets were not completely exported.
   public var failures: [String]
   /// The chunks that wait for an approval, and why.
@@ -40,7 +42,7 @@ public struct RunReport: Sendable, Codable, Equatable {
 
   enum CodingKeys: String, CodingKey {
     case runID = "run_id"
-    case pipeline, status, datasets, failures, stopped, refused, unfit
+    case pipeline, status, datasets, slots, failures, stopped, refused, unfit
     case stoppedDatasets = "stopped_datasets"
     case setAside = "set_aside"
     case quarantineOpen = "quarantine_open"
@@ -164,6 +166,21 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var rowsLeftOut: Int { leftOut.values.reduce(0, +) }
   }
 
+  /// The times are from the ledger, so they include those of other processes and of earlier ones of the run.
+  public struct SlotReport: Sendable, Codable, Equatable {
+    public var jobs: Int
+    /// How long jobs of the run have used the slot, until the run has seen their end.
+    public var busySeconds: Double
+    /// How long the slot was free between two jobs although a chunk waited.
+    public var idleSeconds: Double
+
+    enum CodingKeys: String, CodingKey {
+      case jobs
+      case busySeconds = "busy_seconds"
+      case idleSeconds = "idle_seconds"
+    }
+  }
+
   public var quarantined: Int { datasets.values.reduce(0) { $0 + $1.quarantined } }
 
   public var rowsChanged: Int {
@@ -183,7 +200,8 @@ extension RunReport {
   /// The report of a run that could not continue.
   init(_ unfit: RunDefinitionMismatch, pipeline: String, quarantineOpen: Int) {
     self.init(
-      runID: unfit.runID, pipeline: pipeline, status: .unfit, datasets: [:], failures: [],
+      runID: unfit.runID, pipeline: pipeline, status: .unfit, datasets: [:], slots: [:],
+      failures: [],
       stopped: [], stoppedDatasets: [], setAside: [], refused: [], quarantineOpen: quarantineOpen,
       unfit: unfit)
   }

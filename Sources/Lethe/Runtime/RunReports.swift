@@ -28,6 +28,12 @@ extension PipelineRuntime {
     for row in try await ledger.rowTotals(of: run) {
       datasets[row.dataset]?.rows[row.table, default: [:]][row.action] = row.rows
     }
+    var slots: [String: RunReport.SlotReport] = [:]
+    for total in try await ledger.slotTotals(of: run) {
+      slots[total.type.rawValue] = .init(
+        jobs: total.jobs, busySeconds: StageClock.rounded(total.busySeconds),
+        idleSeconds: StageClock.rounded(total.idleSeconds))
+    }
     let halted = try await ledger.halted(of: run)
     let exports = try await ledger.haltedExports(of: run)
     let setAside = halted.filter(\.isSetAside).map {
@@ -35,6 +41,7 @@ extension PipelineRuntime {
     }
     return RunReport(
       runID: run.id, pipeline: run.definition.name, status: .running, datasets: datasets,
+      slots: slots,
       failures: setAside.map(\.reason)
         + exports.filter { !$0.isStopped }.map {
           "the rest of \($0.dataset) was not exported: \($0.why)"

@@ -32,9 +32,12 @@ actor StageClock {
   func seconds(of dataset: String) -> [String: Double] {
     Dictionary(
       uniqueKeysWithValues: (seconds[dataset] ?? [:]).map {
-        ($0.rawValue, ($1 * 1000).rounded() / 1000)
+        ($0.rawValue, Self.rounded($1))
       })
   }
+
+  /// Seconds with three decimals.
+  static func rounded(_ seconds: Double) -> Double { (seconds * 1000).rounded() / 1000 }
 
   private func add(_ stage: Stage, _ dataset: String, since start: DispatchTime) {
     let nanoseconds = DispatchTime.now().uptimeNanoseconds - start.uptimeNanoseconds

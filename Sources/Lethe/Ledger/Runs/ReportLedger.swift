@@ -71,6 +71,37 @@ extension RunLedger {
       .map { RowTotal(dataset: $0.0, table: $0.1, action: $0.2, rows: $0.3) }
   }
 
+  /// How a run has used the API's slot of a job type.
+  public struct SlotTotals: Sendable {
+    public let type: JobType
+    public let jobs: Int
+    /// From the response to a job's creation until this run has seen that the job has ended.
+    public let busySeconds: Double
+    /// From then until the response to the next creation, without the time in which no chunk waited for the slot.
+    public let idleSeconds: Double
+  }
+
+  public func slotTotals(of run: Run) async throws -> [SlotTotals] {
+    try await connection.query(
+      """
+      WITH job AS (
+        SELECT c.type, c.exported_at, j.created_at, coalesce(j.completed_at, j.ended_at) AS freed_at,
+               lag(coalesce(j.completed_at, j.ended_at)) OVER (PARTITION BY c.type ORDER BY j.created_at, j.job_id)
+                 AS free_since
+        FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
+        WHERE c.run_id = \(run.id) AND j.created_at IS NOT NULL)
+      SELECT type::text AS type, count(*) AS jobs,
+             coalesce(sum(greatest(extract(epoch FROM freed_at - created_at), 0)), 0)::float8 AS busy,
+             coalesce(sum(greatest(extract(epoch FROM created_at - greatest(free_since, exported_at)), 0))
+                        FILTER (WHERE free_since IS NOT NULL), 0)::float8 AS idle
+      FROM job GROUP BY type
+      """
+    ).rows.map { row in
+      try SlotTotals(
+        type: row["type"], jobs: row["jobs"], busySeconds: row["busy"], idleSeconds: row["idle"])
+    }
+  }
+
   private static func leftOut(
     byDataset json: String?
   ) -> [(dataset: String, rows: LeftOutRows)] {

@@ -13,13 +13,18 @@ struct ExportQuery {
   /// - Throws: `DefinitionError` if the table or column was dropped, or the column got another type, after the
   ///   definition was checked.
   init(_ dataset: Dataset, catalog: Catalog) throws {
-    guard let table = catalog.table(dataset.table), let id = table.id(dataset.id),
-      id.column.idKind != nil
-    else {
-      throw DefinitionError(
+    func unusable(_ why: String) -> DefinitionError {
+      DefinitionError(
         file: dataset.name, line: nil,
-        message: "\(dataset.table).\(dataset.id.column) cannot be exported: it does not exist",
+        message: "\(dataset.table).\(dataset.id.column) cannot be exported: \(why)",
         remedy: "run lethe check to see what does not fit")
+    }
+    guard let table = catalog.table(dataset.table) else {
+      throw unusable("the table does not exist")
+    }
+    guard let id = table.id(dataset.id) else { throw unusable("the column does not exist") }
+    guard id.column.idKind != nil else {
+      throw unusable("the column has now a type that is no ID")
     }
     self.table = table
     self.id = id
@@ -70,10 +75,11 @@ struct ExportQuery {
     }
     switch id.kind {
     case .integer:
-      // Only the column is selected, so an index-only scan returns the IDs in order. The result has another name than the
-      // column, because ORDER BY would otherwise mean the result, which no index has if the column is an integer.
+      // Only the column is selected, so an index-only scan returns the IDs in order. ORDER BY means the column, because the
+      // result has another name. The operator exists only for integers, and returns a bigint: if the column has got another
+      // type since the catalog was read, the statement fails.
       return """
-        SELECT \(column)::bigint AS lethe_id FROM \(table.sql) WHERE \(range(column))\(rows)
+        SELECT \(column) OPERATOR(pg_catalog.|) 0::bigint FROM \(table.sql) WHERE \(range(column))\(rows)
         """
     case .numeric:
       return """

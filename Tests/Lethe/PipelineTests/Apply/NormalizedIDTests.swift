@@ -92,7 +92,7 @@ import Warehouse
     for table in ["users", "posts", "media"] { try await expectSame(nights, table) }
   }
 
-  @Test(arguments: types, batches)
+  @Test(arguments: sampled(types, batches, 6))
   func rowsOfEveryFormOfAnIDAreChanged(type: String, batch: String) async throws {
     let isLoose = type.contains("loose")
     guard try await ServerFeature.icu.isAvailable(ifNeeded: isLoose) else { return }

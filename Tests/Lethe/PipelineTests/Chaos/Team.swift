@@ -32,6 +32,7 @@ actor Team {
       wake()
     }
     while true {
+      try Task.checkCancellation()
       if member > 0 { try await begun() }
       let isBegun = await isBegun()
       let program = try Program(

@@ -25,8 +25,40 @@ import Testing
         #expect(datasets["posts"]?[key] != nil, "\(key)")
       }
       #expect((datasets["posts"]?["seconds"] as? [String: Double])?.count == 5)
+      let slots = try #require(result.json["slots"] as? [String: [String: Any]])
+      #expect(Set(slots.keys) == ["tweets", "users"])
+      #expect(slots["tweets"]?["jobs"] as? Int == datasets["posts"]?["jobs"] as? Int)
+      #expect(try #require(slots["tweets"]?["busy_seconds"] as? Double) > 0)
       let again = try await lethe(fixture, "run", try fixture.definitionFile())
       #expect(again.stdout.contains("no row had to be changed"))
+    }
+  }
+
+  /// Four jobs at fixed times. The slot is idle only while a chunk waits: the last chunk is exported late.
+  @Test func theSlotIsIdleWhileAChunkWaits() async throws {
+    try await PipelineFixture.with { fixture in
+      try await fixture.addSamples(posts: 2500)
+      #expect(try await lethe(fixture, "run", try fixture.definitionFile()).code == 0)
+      try await fixture.database.withConnection { connection in
+        try await connection.runScript(
+          """
+          CREATE TEMP TABLE planned (number int, exported int, created int, freed int);
+          INSERT INTO planned VALUES (1, 0, 10, 60), (2, 0, 100, 160), (3, 0, 200, 300), (4, 370, 400, 401);
+          SET session_replication_role = replica;
+          UPDATE lethe.chunk AS c SET exported_at = 'epoch'::timestamptz + make_interval(secs => p.exported)
+          FROM planned AS p WHERE p.number = c.number AND c.dataset = 'posts';
+          UPDATE lethe.job AS j SET created_at = 'epoch'::timestamptz + make_interval(secs => p.created),
+            completed_at = 'epoch'::timestamptz + make_interval(secs => p.freed)
+          FROM planned AS p, lethe.chunk AS c
+          WHERE p.number = c.number AND c.dataset = 'posts' AND c.chunk_id = j.chunk_id;
+          """)
+        let ledger = RunLedger(connection: connection)
+        let totals = try await ledger.slotTotals(of: ledger.run(1))
+        let posts = try #require(totals.first { $0.type == .tweets })
+        #expect(posts.jobs == 4)
+        #expect(posts.busySeconds == 50 + 60 + 100 + 1)
+        #expect(posts.idleSeconds == 40 + 40 + 30)
+      }
     }
   }
 
@@ -283,6 +315,36 @@ import Testing
       #expect(try await lethe(fixture, "jobs", "show", file, "12x").code == 2)
       #expect(try await lethe(fixture, "jobs", "show", file, "1").code == 1)
       #expect(try await lethe(fixture, "run", file, "--resume-only").code == 0)
+      #expect(try await fixture.rowsThatDiffer() == 0)
+    }
+  }
+
+  /// The chunk of the cancelled job gets another job, and the run ends as usual.
+  @Test func aJobThatHasNotFinishedIsCancelled() async throws {
+    try await PipelineFixture.with { fixture in
+      try await fixture.addSamples(posts: 500)
+      let file = try fixture.definitionFile()
+      #expect(try await lethe(fixture, "export", file).code == 0)
+      fixture.gate.hold { Place.jobIsNotProcessed.isReached(by: $0) }
+      #expect(try await lethe(fixture, "submit", file).code == 0)
+      let id = try await fixture.value(
+        "SELECT api_id FROM lethe.job JOIN lethe.chunk USING (chunk_id) WHERE type = 'tweets'",
+        as: String.self)
+      #expect(try await lethe(fixture, "jobs", "cancel", file, "12x").code == 2)
+      #expect(try await lethe(fixture, "jobs", "cancel", file, "1").code == 1)
+      let cancelled = try await lethe(fixture, "jobs", "cancel", file, id, "--output", "json")
+      #expect(cancelled.code == 0, "\(cancelled.stderr)")
+      let jobs = try #require(cancelled.json["jobs"] as? [[String: Any]])
+      #expect(jobs.map { $0["id"] as? String } == [id])
+      #expect(jobs.first?["status"] as? String == "failed", "\(cancelled.stdout)")
+      fixture.gate.release()
+      #expect(try await lethe(fixture, "run", file, "--resume-only").code == 0)
+      let attempts = try await fixture.value(
+        """
+        SELECT count(*) FROM lethe.job JOIN lethe.chunk USING (chunk_id)
+        WHERE type = 'tweets' AND api_id <> \(id)
+        """, as: Int.self)
+      #expect(attempts == 1)
       #expect(try await fixture.rowsThatDiffer() == 0)
     }
   }

@@ -46,8 +46,10 @@ import Warehouse
   }
 
   /// Exports a table and returns the IDs in its chunk files, one array for each chunk.
+  /// - Parameter newType: the type that the column gets after the catalog was read.
   private func export(
     column type: String, rows: String, condition: String? = nil, idsMax: Int = 4,
+    changing newType: String? = nil,
     before: @Sendable (Connection, Run, Lease) async throws -> Void = { _, _, _ in }
   ) async throws -> [[Int64]] {
     try await withTestDatabase(.ledger) { database in
@@ -58,6 +60,7 @@ import Warehouse
         try await connection.runScript(
           #"""
           CREATE SCHEMA "odd names";
+          CREATE DOMAIN "odd names".id AS bigint;
           CREATE TABLE "odd names"."the ""posts""" ("Post ID" \#(trusted: type), kind text);
           INSERT INTO "odd names"."the ""posts""" \#(trusted: rows);
           """#)
@@ -74,10 +77,17 @@ import Warehouse
           .begin(definition, in: directory, lease: lease)
         try await before(connection, run, lease)
         return try await database.withConnection { recording in
+          let catalog = try await Catalog(of: definition, on: recording)
+          if let newType {
+            try await recording.execute(
+              #"""
+              ALTER TABLE "odd names"."the ""posts""" ALTER "Post ID" TYPE \#(trusted: newType)
+                USING "Post ID"::\#(trusted: newType)
+              """#)
+          }
           let stage = ExportStage(
             connection: connection,
-            ledger: ExportLedger(connection: recording, run: run, lease: lease),
-            catalog: try await Catalog(of: definition, on: recording),
+            ledger: ExportLedger(connection: recording, run: run, lease: lease), catalog: catalog,
             workDirectory: FilePath(run.workDirectory), logger: PipelineFixture.logger)
           try await stage.export(dataset) { _ in }
           // The export is complete, so a second export changes nothing.
@@ -98,7 +108,27 @@ import Warehouse
     }
   }
 
-  @Test(arguments: ["bigint", "integer", "numeric", "text", "character varying(30)"])
+  /// A value of the new type could be read or rounded as another ID.
+  @Test(arguments: ["bigint", "integer"], ["double precision", "numeric", "real", "text"])
+  func aColumnThatIsNoLongerAnIntegerIsNotExported(type: String, newType: String) async throws {
+    await #expect(throws: PostgreSQLError.self) {
+      _ = try await export(
+        column: type, rows: "SELECT i FROM generate_series(1, 9) AS i", changing: newType)
+    }
+  }
+
+  @Test(arguments: ["integer", "smallint", #""odd names".id"#])
+  func aColumnWithAnotherIntegerTypeIsExported(newType: String) async throws {
+    let chunks = try await export(
+      column: "bigint", rows: "VALUES (7), (5), (6)", changing: newType)
+    #expect(chunks == [[5, 6, 7]])
+  }
+
+  @Test(
+    arguments: [
+      "bigint", "integer", "smallint", "numeric", "text", "character varying(30)",
+      #""odd names".id"#,
+    ])
   func idsOfEveryTypeAreExportedOnceInNumericOrder(type: String) async throws {
     let chunks = try await export(
       column: type, rows: "VALUES (100), (9), (20), (20), (3), (100), (NULL), (0), (-5), (1000)")

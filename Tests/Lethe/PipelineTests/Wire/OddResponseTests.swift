@@ -110,7 +110,7 @@ import Testing
     String(repeating: "9", count: 100_000),
   ]
 
-  @Test(arguments: unusableIDs)
+  @Test(arguments: sampled(unusableIDs, 4))
   func anInvalidJobIDSetsItsChunkAside(id: String) async throws {
     try await RefusalFixture.with(configure: {
       $0.responseID = { $0.contains(Self.ofThirdChunk) ? id : nil }
@@ -124,7 +124,7 @@ import Testing
 
   /// The response to the creation is lost. The listing contains the job's name with an ID that is invalid or belongs to
   /// another job.
-  @Test(arguments: unusableIDs + ["1000"])
+  @Test(arguments: sampled(unusableIDs + ["1000"], 4))
   func aListedJobWithAnUnusableIDIsNotUsed(id: String) async throws {
     try await RefusalFixture.with(configure: {
       $0.created = { $0 == 3 ? .init(status: 500, json: "{}") : nil }
