@@ -66,6 +66,8 @@ public final class Program: Sendable {
     }
   }
 
+  public var hasEnded: Bool { process.exitCode != nil }
+
   public func send(signal: Int32) {
     process.send(signal: signal)
   }

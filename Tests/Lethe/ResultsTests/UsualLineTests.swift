@@ -33,7 +33,7 @@ import Vocabulary
     let word = words.randomElement(using: &random)!
     guard Int.random(in: 0..<3, using: &random) == 0 else { return word }
     let other = words.randomElement(using: &random)!
-    return word.prefix(Int.random(in: 0...8, using: &random))
+    return String(word.prefix(Int.random(in: 0...8, using: &random)))
       + other.dropFirst(Int.random(in: 0...other.count, using: &random))
   }
 

@@ -151,7 +151,8 @@ import Testing
       let pipeline = try fixture.pipeline(Self.usersOnly)
       let reports = try await fixture.withRuntime(pipeline) { try await $0.run() }
       #expect(
-        reports.last?.datasets["users"]?.rows["warehouse.posts"] == ["delete": Self.posts + 5])
+        reports.last?.datasets["users"]?.rows["warehouse.posts"] == ["delete": Self.posts + 5],
+        "\(reports)")
       #expect(try await Self.rowsOfLargestTransaction(fixture) <= Self.rowsMax)
     }
   }

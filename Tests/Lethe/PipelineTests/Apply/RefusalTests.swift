@@ -237,7 +237,7 @@ import Testing
       message: "the function stop raised an error (SQLSTATE 42P01)"),
   ]
 
-  @Test(arguments: kinds, ["batch: 1", "batch: 3", "batch: 20"])
+  @Test(arguments: sampled(kinds, ["batch: 1", "batch: 3", "batch: 20"], 11))
   func onlyTheRefusedEventIsSetAsideForEachCause(kind: Kind, batch: String) async throws {
     try await RefusalFixture.with { fixture in
       try await fixture.base.execute(kind.cause)

@@ -344,7 +344,9 @@ import Vocabulary
       + "\n"
   }
 
-  @Test(arguments: edits.indices, ["rehydrate", "{rehydrate: {set: {searchable: false}}}"])
+  @Test(
+    arguments: sampled(
+      edits.indices, ["rehydrate", "{rehydrate: {set: {searchable: false}}}"], edits.count))
   func anEditIsQueuedOnce(index: Int, action: String) async throws {
     let edit = Self.edits[index]
     let shop = Shop(restore: "former", postActions: ["tweet_edited": action])

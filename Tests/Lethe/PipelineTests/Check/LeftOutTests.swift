@@ -224,7 +224,7 @@ import Testing
     Limit(good: 0, bad: 4, limits: ", max_skipped_percent: 100", stops: true),
   ]
 
-  @Test(arguments: limits, ["text", "bigint"])
+  @Test(arguments: sampled(limits, ["text", "bigint"], limits.count))
   func aDatasetThatLeavesOutTooMuchStopsBeforeItsFirstJob(
     limit: Limit, type: String
   ) async throws {

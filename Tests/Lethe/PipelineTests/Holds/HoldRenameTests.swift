@@ -132,7 +132,7 @@ import Warehouse
 
   /// - Parameter hasRunBetween: whether there is a run between the rename and the release. In that run, the author is
   ///   still protected.
-  @Test(arguments: renamings, [false, true])
+  @Test(arguments: sampled(renamings, [false, true], 8))
   func aRowIsRestoredAfterARename(renaming: Renaming, hasRunBetween: Bool) async throws {
     try await NightlyFixture.with(Self.shop, HoldKeyChangeTests.rows) { nights in
       try await nights.run([:], [2: "protected"], checks: false)

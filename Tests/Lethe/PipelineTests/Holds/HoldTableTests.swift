@@ -1,5 +1,6 @@
 import PostgreSQL
 import Runtime
+import TestSupport
 import Testing
 import Warehouse
 
@@ -373,7 +374,7 @@ extension HeldTable {
       tables: "CREATE TABLE posts (id bigint, visibility text, PRIMARY KEY (id, visibility))"),
   ]
 
-  @Test(arguments: refused, ["former", "{visibility: public}"])
+  @Test(arguments: sampled(refused, ["former", "{visibility: public}"], refused.count))
   func aTableWhoseRowsCannotBeFoundAgainIsRefused(
     refused: Refused, restore: String
   ) async throws {

@@ -4,6 +4,7 @@ import Ledger
 import PostgreSQL
 import TestSupport
 import Testing
+import Vocabulary
 
 /// The output and the exit codes of the `lethe` commands.
 @Suite struct CommandTests {

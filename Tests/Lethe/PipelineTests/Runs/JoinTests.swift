@@ -21,7 +21,7 @@ import Testing
     }
   }
 
-  @Test(arguments: 1...3)
+  @Test(arguments: 1...2)
   func processesThatStartTogetherShareOneRun(round: Int) async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.addSamples(posts: 1500, users: 40)
@@ -56,8 +56,11 @@ import Testing
         let killed = try await fixture.start(
           ["run", fixture.definitionFile(Self.manyChunks), "--join"], until: place, connection)
         let others = try Self.start(2, fixture)
+        // If no work is left, one of them can end before the other one joins.
         let joined = "SELECT count(*) = 3 FROM lethe.worker WHERE team IS NOT NULL" as SQL
-        while try await !connection.query(joined).onlyRow(as: Bool.self) {
+        while try await !connection.query(joined).onlyRow(as: Bool.self),
+          !others.contains(where: \.hasEnded)
+        {
           try await pollingPause()
         }
         killed.send(signal: SIGKILL)

@@ -64,7 +64,7 @@ import Testing
     .jobIsNotProcessed, .resultIsNotDownloaded, .secondBatchIsNotCommitted,
   ]
 
-  @Test(arguments: sampled(changes, places, 8))
+  @Test(arguments: sampled(changes, places, 6))
   func noRowIsDamagedAndTheNextRunFinishes(change: Change, place: Place) async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.addSamples(posts: 1500, users: 40)
