@@ -291,4 +291,29 @@ import Testing
       await connection.close()
     }
   }
+
+  /// The server ends a session whose process does not continue its transaction, for example because the process was
+  /// stopped. A new session can continue.
+  @Test(arguments: [
+    ("idle_in_transaction_session_timeout", "BEGIN"), ("idle_session_timeout", "SELECT 1"),
+  ])
+  func aSessionThatWasIdleForTooLongIsLost(setting: String, statement: String) async throws {
+    try await withTestDatabase { database in
+      let connection = try await Connection.connect(database.connectionString)
+      let process = try await connection.query("SELECT pg_backend_pid()").onlyRow(as: Int64.self)
+      try await connection.runScript("SET \(identifier: setting) = '1ms'; \(trusted: statement)")
+      try await database.withConnection { observer in
+        while try await observer.query(
+          "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = \(process))"
+        ).onlyRow(as: Bool.self) { try await pollingPause() }
+      }
+      let error = await #expect(throws: PostgreSQLError.self) {
+        try await connection.query("SELECT 1")
+      }
+      #expect(error?.isLossOfSession == true, "\(String(describing: error))")
+      #expect(error?.isTemporary == true)
+      #expect(error?.disposition == .temporary)
+      await connection.close()
+    }
+  }
 }

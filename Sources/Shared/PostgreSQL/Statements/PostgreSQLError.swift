@@ -92,12 +92,18 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     case .connectionFailed: disposition == .temporary
     case .server(let state):
       state.conditionClass == "08" && state != .protocolViolation
-        || ["57P01", "57P02", "57P03", "57P05"].contains(state.rawValue)
+        || Self.statesOfEndedSessions.contains(state.rawValue)
     case .malformedConnectionString, .unusableSession, .busy, .decoding, .notCommitted,
       .unexpectedRowCount, .misuse:
       false
     }
   }
+
+  /// The server ends a session after a request, at a shutdown, after a crash, or while it starts; and after a session was
+  /// idle, idle in a transaction, or in one transaction for too long, for example because this process was stopped.
+  private static let statesOfEndedSessions: Set = [
+    "57P01", "57P02", "57P03", "57P05", "25P03", "25P04",
+  ]
 
   /// Whether the request itself is right, but the server is not available, is starting or stopping, is a standby, or
   /// lacks resources.
@@ -108,7 +114,8 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     case .server(.protocolViolation): false  // such as a parameter without a value
     case .server(.queryCanceled) where isOwnTimeout: false
     case .server(let state):
-      isRetryableTransaction || ["08", "53", "57", "58"].contains(state.conditionClass)
+      isRetryableTransaction || isLossOfSession
+        || ["08", "53", "57", "58"].contains(state.conditionClass)
     case .malformedConnectionString, .unusableSession, .busy, .decoding, .notCommitted,
       .unexpectedRowCount, .misuse:
       false
