@@ -87,7 +87,8 @@ import Testing
   /// The holders are the repost's own ID, the original post's ID and the author's ID. Each holder is released first,
   /// second or last.
   @Test(
-    arguments: orders, [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+    arguments: sampled(
+      orders, [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]], 6))
   func theReleaseOfTheLastOfThreeHoldersRestoresTheRow(order: [String], releases: [Int])
     async throws
   {
@@ -142,7 +143,7 @@ import Testing
     }
   }
 
-  @Test(arguments: orders, ["deactivated", "suspended"])
+  @Test(arguments: sampled(orders, ["deactivated", "suspended"], 3))
   func aHolderIsNotReleasedByAReasonOfHigherPriorityThanProtected(
     order: [String], reason: String
   ) async throws {

@@ -342,7 +342,7 @@ import Testing
   ]
 
   /// In half of the cases, the run is only exported. In the other cases, its results are collected.
-  @Test(arguments: zip(broken, broken.indices.map { $0.isMultiple(of: 2) }))
+  @Test(arguments: sampled(Array(zip(broken, broken.indices.map { $0.isMultiple(of: 2) })), 5))
   func anUnreadableCopyDoesNotStopOtherRuns(definition: String, isCollected: Bool) async throws {
     try await RefusalFixture.with { fixture in
       let file = try file(fixture)
