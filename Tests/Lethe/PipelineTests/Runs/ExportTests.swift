@@ -126,7 +126,7 @@ import Warehouse
 
   @Test(
     arguments: [
-      "bigint", "integer", "smallint", "numeric", "text", "character varying(30)",
+      "bigint", "integer", "numeric", "text", "character varying(30)",
       #""odd names".id"#,
     ])
   func idsOfEveryTypeAreExportedOnceInNumericOrder(type: String) async throws {
