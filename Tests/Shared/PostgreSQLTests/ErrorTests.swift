@@ -312,7 +312,6 @@ import Testing
       }
       #expect(error?.isLossOfSession == true, "\(String(describing: error))")
       #expect(error?.isTemporary == true)
-      #expect(error?.disposition == .temporary)
       await connection.close()
     }
   }
