@@ -72,61 +72,64 @@ extension String {
   /// credential.
   private static func withoutURLSecrets(_ text: String) -> String {
     text
-      .replacing(SecretPattern.userInfo) { _ in "://…@" }
-      .replacing(SecretPattern.password) { _ in ":…@" }
-      .replacing(SecretPattern.urlQuery) { "\($0.output.1)?…" }
-      .replacing(SecretPattern.query) { "\($0.output.1)?…" }
-      .replacing(SecretPattern.encodedQuery) { _ in "?…" }
+      .replacing(SecretPatterns.shared.userInfo) { _ in "://…@" }
+      .replacing(SecretPatterns.shared.password) { _ in ":…@" }
+      .replacing(SecretPatterns.shared.urlQuery) { "\($0.output.1)?…" }
+      .replacing(SecretPatterns.shared.query) { "\($0.output.1)?…" }
+      .replacing(SecretPatterns.shared.encodedQuery) { _ in "?…" }
   }
 
   /// Removes secrets that follow a name: `Bearer …`, `token=…`, `"access_token": "…"`, `x-api-key: …`. The
   /// start of the name is not checked, because names such as `X-Amz-Signature` end with one of these words.
   private static func withoutNamedSecrets(_ text: String) -> String {
     text
-      .replacing(SecretPattern.scheme) { "\($0.output.1)\($0.output.2)…" }
-      .replacing(SecretPattern.quotedValue) { "\($0.output.1)…" }
-      .replacing(SecretPattern.value) { "\($0.output.1)…" }
-      .replacing(SecretPattern.header) { "\($0.output.1)…" }
+      .replacing(SecretPatterns.shared.scheme) { "\($0.output.1)\($0.output.2)…" }
+      .replacing(SecretPatterns.shared.quotedValue) { "\($0.output.1)…" }
+      .replacing(SecretPatterns.shared.value) { "\($0.output.1)…" }
+      .replacing(SecretPatterns.shared.header) { "\($0.output.1)…" }
   }
 
   /// Removes secrets that can be recognized by their form.
   private static func withoutBareSecrets(_ text: String) -> String {
     text
-      .replacing(SecretPattern.privateKey) { _ in "…" }
-      .replacing(SecretPattern.webToken) { _ in "…" }
-      .replacing(SecretPattern.cloudKey) { _ in "…" }
-      .replacing(SecretPattern.prefixedToken) { _ in "…" }
-      .replacing(SecretPattern.longWord) { _ in "…" }
+      .replacing(SecretPatterns.shared.privateKey) { _ in "…" }
+      .replacing(SecretPatterns.shared.webToken) { _ in "…" }
+      .replacing(SecretPatterns.shared.cloudKey) { _ in "…" }
+      .replacing(SecretPatterns.shared.prefixedToken) { _ in "…" }
+      .replacing(SecretPatterns.shared.longWord) { _ in "…" }
   }
 }
 
 /// The regexes for secrets. They are compiled once, because that takes far longer than a search with them.
-// Safe to share: a search does not change a regex, and none of them contains a closure.
-private enum SecretPattern {
-  nonisolated(unsafe) static let userInfo = simple(#/:\/\/[^\s"'<>]*@/#)
-  nonisolated(unsafe) static let password = simple(#/:[^\s"'<>@:\/]+@/#)
-  nonisolated(unsafe) static let urlQuery = simple(#/(:\/\/[^\s"'<>?#]*)[?#][^\s"'<>]+/#)
-  nonisolated(unsafe) static let query = simple(#/([^\s"'<>])[?#][^\s"'<>]*=[^\s"'<>]*/#)
-  nonisolated(unsafe) static let encodedQuery = simple(#/%3F[^\s"'<>]*%3D[^\s"'<>]*/#)
-  nonisolated(unsafe) static let scheme = simple(
+// Safe to share: the properties never change, and a regex without closures is a tree that does not change, with a program
+// that the standard library compiles at the first search and stores atomically (`Regex.Program.loweredProgram`).
+private struct SecretPatterns: @unchecked Sendable {
+  static let shared = SecretPatterns()
+
+  let userInfo = Self.simple(#/:\/\/[^\s"'<>]*@/#)
+  let password = Self.simple(#/:[^\s"'<>@:\/]+@/#)
+  let urlQuery = Self.simple(#/(:\/\/[^\s"'<>?#]*)[?#][^\s"'<>]+/#)
+  let query = Self.simple(#/([^\s"'<>])[?#][^\s"'<>]*=[^\s"'<>]*/#)
+  let encodedQuery = Self.simple(#/%3F[^\s"'<>]*%3D[^\s"'<>]*/#)
+  let scheme = Self.simple(
     #/\b(Bearer|Basic|OAuth|Negotiate|Digest|JWT)(["']?[\s:=]+["']?)(?!(?:tokens?|auth[a-z]*|headers?|scheme|realm|is|was|are|not|nor|or|and|of|for|in|that|with|without|required|error|challenge|credentials?|method)\b)[^\s"'<>,;…]+/#
   )
-  nonisolated(unsafe) static let quotedValue = simple(
+  let quotedValue = Self.simple(
     #/((?:token|secret|password|passwd|passphrase|pwd|key|keyid|accessid|signature|sig|credentials?|authorization|cookie|session)[\w.\-]*\\?["']?\s*(?:=>|[:=])\s*\\?["'])[^"'<>\\…]+/#
   )
-  nonisolated(unsafe) static let value = simple(
+  let value = Self.simple(
     #/((?:token|secret|password|passwd|passphrase|pwd|key|keyid|accessid|signature|sig|credentials?|authorization|session)[\w.\-]*=)[^\s&;,"'<>…]+/#
   )
-  nonisolated(unsafe) static let header = simple(
+  let header = Self.simple(
     #/((?:cookie|authorization|-token|-key|-signature|-secret|-credential):\s*(?:[a-z]+\s+)?)(?=[^\s]*\d)[^\s"'<>,…]{6,}/#
   )
-  nonisolated(unsafe) static let privateKey = simple(#/-----BEGIN [A-Z ]+-----.*/#)
-  nonisolated(unsafe) static let webToken = simple(
+  let privateKey = Self.simple(#/-----BEGIN [A-Z ]+-----.*/#)
+  let webToken = Self.simple(
     #/\beyJ[A-Za-z0-9_\-]{4,}(?:\.[A-Za-z0-9_\-]*)+/#)
-  nonisolated(unsafe) static let cloudKey = simple(#/\b(?:AKIA|ASIA|GOOG)[A-Z0-9]{12,}/#)
-  nonisolated(unsafe) static let prefixedToken = simple(
+  let cloudKey = Self.simple(#/\b(?:AKIA|ASIA|GOOG)[A-Z0-9]{12,}/#)
+  let prefixedToken = Self.simple(
     #/\b(?:AIza|ya29\.|gh[a-z]_|github_pat_|xox[a-z]-|AAAAAAAAAA)[A-Za-z0-9_.%\-]{10,}/#)
-  nonisolated(unsafe) static let longWord = simple(#/[A-Za-z0-9+_=~%\-]{65,}/#)
+  let longWord = Self.simple(#/[A-Za-z0-9+_=~%\-]{65,}/#)
 
   /// The regex with case ignored and without Unicode's rules for words. These rules are slow, and secrets are
   /// ASCII.

@@ -74,6 +74,21 @@ import Vocabulary
     #expect(text.withoutSecrets() == text)
   }
 
+  /// All threads share the regexes.
+  @Test func secretsAreRemovedInManyTasksAtTheSameTime() async {
+    await withTaskGroup(of: Void.self) { group in
+      for _ in 1...8 {
+        group.addTask {
+          for _ in 1...50 {
+            let text = "PUT https://u:p@host/x?sig=abc Bearer \(Self.signature) \(Self.jwt)"
+              .withoutSecrets()
+            #expect(text == "PUT https://…@host/x?… Bearer … …")
+          }
+        }
+      }
+    }
+  }
+
   @Test func aGivenSecretIsRemovedPlainAndPercentEncoded() {
     for quoted in ["a/token+of=this", "a%2Ftoken%2Bof%3Dthis"] {
       #expect(!"got \(quoted) here".withoutSecrets(["a/token+of=this"]).contains("token"))
