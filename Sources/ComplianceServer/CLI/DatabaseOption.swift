@@ -5,7 +5,7 @@ import Migrations
 import PostgreSQL
 import SystemPackage
 
-/// The option that names the database. Every command has it.
+/// The option that names the database. Every command that uses a database has it.
 struct DatabaseOption: ParsableArguments {
   @Option(
     help: ArgumentHelp(
@@ -32,8 +32,8 @@ struct MigrationsOption: ParsableArguments {
   var directory: String?
 
   /// Reads the service's migrations.
-  /// - Throws: a `ValidationError` if the directory has migrations for another program; `MigrationError` if they cannot
-  ///   be read.
+  /// - Throws: a `ValidationError` if the directory has migrations for another program; `MigrationError` if a migration
+  ///   cannot be read or is malformed.
   func migrationSet() throws -> MigrationSet {
     let set =
       if let directory {

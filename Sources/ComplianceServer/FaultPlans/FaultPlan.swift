@@ -36,7 +36,7 @@ public struct Fault: Sendable {
     case cancel
     case upload
     case download
-    /// The start of a resumable upload.
+    /// The start or the cancellation of a resumable upload.
     case session
     /// The processing of a job after its upload.
     case processing
@@ -44,7 +44,7 @@ public struct Fault: Sendable {
 
   /// The calls at which a fault happens. Calls are counted from 1, over all points of a fault.
   public enum Frequency: Sendable, Equatable {
-    /// A random fraction of the calls, from 0 to 1, determined by the seed.
+    /// Each call with this probability, from 0 to 1. The seed determines which calls.
     case rate(Double)
     case calls([Int])
     /// Each call with a number that is a multiple of this.
@@ -62,11 +62,12 @@ public struct Fault: Sendable {
     case cut(CutTime)
     /// The request is processed, and the connection closes without a response.
     case loseResponse
-    /// Only this fraction of an upload is stored, and the upload succeeds.
+    /// Only this fraction of an upload is stored. The upload succeeds, unless the storage host compares
+    /// it with a checksum of the client.
     case store(Double)
     /// Only this fraction of a result is sent, and the download succeeds.
     case truncate(Double)
-    /// This number of bytes of the result is changed.
+    /// At most this number of bytes of the result is changed, because the same byte can be chosen twice.
     case corrupt(Int)
     /// The processing of a job is delayed.
     case slow(Duration)
@@ -74,13 +75,13 @@ public struct Fault: Sendable {
     case fail(String)
     /// The job expires as soon as it is created.
     case expire
-    /// This number of lines of the result is repeated.
+    /// This number of lines of the result, or each line if there are fewer, is repeated once.
     case duplicateLines(Int)
-    /// This number of lines with an unknown action and reason is added.
+    /// This number of lines with an unknown action and reason is added, at most one for each line of the result.
     case unknownLines(Int)
-    /// This number of lines that are not JSON is added.
+    /// This number of lines that are not JSON is added, at most one for each line of the result.
     case malformedLines(Int)
-    /// This number of empty lines is added.
+    /// This number of empty lines is added, at most one for each line of the result.
     case blankLines(Int)
     /// The job gets this profile instead of the service's.
     case profile(String)
@@ -90,7 +91,7 @@ public struct Fault: Sendable {
   public enum CutTime: String, Sendable, CaseIterable {
     /// Before the request is processed.
     case before
-    /// After half of the response is sent.
+    /// After half of the response's body is sent.
     case during
     /// After the response, without a `Connection: close`.
     case after
@@ -98,7 +99,7 @@ public struct Fault: Sendable {
 }
 
 extension FaultPlan {
-  /// Whether the fault with this index happens at this call.
+  /// Whether the frequency of the fault with this index selects this call. `timesMax` is not considered.
   /// - Parameter call: counted from 1.
   public func isDue(_ index: Int, call: Int) -> Bool {
     switch faults[index].frequency {

@@ -74,7 +74,8 @@ public struct JobChange: Sendable, Equatable {
 
   public var isEmpty: Bool { self == JobChange() }
 
-  /// Changes the jobs of a response. The response for an empty list has no `data`, so its `data` gets only the entries.
+  /// Changes the jobs of a response. The response for an empty list has no `data`. Then the entries become its `data`,
+  /// once.
   public func applied(to response: JSONValue, isListing: Bool, at date: Date) -> JSONValue {
     guard case .object(var whole) = response else { return response }
     let added = entries.map { $0.filled(at: date) }

@@ -4,8 +4,8 @@ internal import Yams
 
 extension FaultPlan {
   /// Reads a fault plan from a file.
-  /// - Throws: `DefinitionError` if the file cannot be read or is not UTF-8, or with all mistakes in the plan, each with
-  ///   file, line and remedy.
+  /// - Throws: `DefinitionError` if the file cannot be read or is not UTF-8, or with all mistakes in the plan. The
+  ///   line is missing if a mistake is not on one line.
   public init(path: String) throws {
     guard let data = FileManager.default.contents(atPath: path) else {
       throw DefinitionError(
@@ -19,7 +19,7 @@ extension FaultPlan {
   }
 
   /// Reads a fault plan from YAML.
-  /// - Throws: `DefinitionError` with all mistakes, each with file, line and remedy.
+  /// - Throws: `DefinitionError` with all mistakes. The line is missing if a mistake is not on one line.
   public init(yaml: String, file: String) throws {
     let mistakes = Mistakes(file: file)
     let remedy = "begin with faults:, and list the faults below it"
@@ -52,7 +52,8 @@ extension FaultPlan {
   }
 }
 
-/// A fault as written in the file. A value with a mistake is reported, and is nil.
+/// A fault as written in the file. Each mistake is reported. A plan with a mistake is refused, so no
+/// fault of it is used.
 private struct WrittenFault {
   static let kinds = [
     "latency", "answer", "rewrite", "cut", "lose_response", "store", "truncate", "corrupt", "slow",

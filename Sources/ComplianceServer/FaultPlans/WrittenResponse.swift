@@ -1,7 +1,8 @@
 internal import DefinitionFiles
 internal import Yams
 
-/// A response as written in the file. A value with a mistake is reported, and is nil or left out.
+/// A response as written in the file. Each mistake is reported. A plan with a mistake is refused, so no
+/// value of it is used.
 struct WrittenResponse {
   /// The keys that `answer` and `rewrite` share.
   static let keys = ["status", "body", "text", "headers", "header_case", "coding", "framing"]

@@ -12,7 +12,7 @@ struct Accounts {
   private var ids: [Int64] = []
   /// When each account stopped posting; `Int64.max` for an account that still posts.
   private var endedMilliseconds: [Int64] = []
-  /// The accounts by the number of their posts, the most active first.
+  /// The indexes of the accounts in `ids`. `author` chooses an earlier one more often.
   private var byActivity: [UInt32] = []
 
   private let plan: SeedPlan
@@ -59,13 +59,14 @@ struct Accounts {
     return (.active, false)
   }
 
-  /// Shuffles the accounts. The order decides how active each account is: the first one writes the most posts. Call
+  /// Shuffles the accounts. The order decides how active each account is: `author` tries the first one most often. Call
   /// this after the last account.
   mutating func rankByActivity() {
     byActivity = (0..<UInt32(ids.count)).shuffled(using: &random)
   }
 
-  /// Chooses the author of a post that is written at `instant`. A few accounts write most of the posts.
+  /// Chooses the author of a post that is written at `instant`. The most active eighth of the accounts writes about
+  /// half of the posts.
   func author(at instant: Instant, _ random: inout SplitMix64) -> Int64 {
     for _ in 0..<32 {
       let share = random.share()

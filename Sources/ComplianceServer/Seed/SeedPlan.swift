@@ -1,6 +1,6 @@
 /// The parameters of the generated data. The same plan gives the same rows, bit for bit.
 public struct SeedPlan: Sendable {
-  /// The number of accounts, at least 1.
+  /// The number of accounts, from 1 to `UInt32.max`.
   public var accounts: Int
   public var posts: Int
   public var seed: UInt64

@@ -29,7 +29,8 @@ public struct Seeding: Sendable {
 
   /// Generates the rows.
   /// - Parameter isReplacing: whether existing rows are removed.
-  /// - Throws: `PlatformNotEmpty` or `PostgreSQLError`. In both cases nothing is changed.
+  /// - Throws: `PlatformNotEmpty`, `PostgreSQLError` or `CancellationError`. Then nothing is changed, unless the
+  ///   connection was lost during the COMMIT.
   public func run(isReplacing: Bool) async throws -> Report {
     let report = try await connection.withTransaction { transaction in
       try await transaction.execute("SET LOCAL lock_timeout = '10s'")

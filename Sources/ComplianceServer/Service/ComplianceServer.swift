@@ -11,8 +11,9 @@ internal import UnixSignals
 /// The jobs are in the database. Their files are in the spool directory. A crash at any time loses nothing that the
 /// server has confirmed to a client.
 public enum ComplianceServer {
-  /// Runs a server until SIGTERM or SIGINT, then finishes the current requests.
-  /// - Throws: `StartError`, or errors of PostgreSQL or the network, if it cannot start.
+  /// Runs a server until SIGTERM or SIGINT, then finishes the current requests, within `shutdownTimeout`.
+  /// - Throws: `StartError`, or errors of PostgreSQL or the network, if it cannot start; `StartError` if another server
+  ///   becomes the owner of the database.
   public static func run(_ configuration: Configuration) async throws {
     let server = try await AssembledServer(configuration)
     let forcedExit = ForcedExit(

@@ -25,7 +25,7 @@ extension ComplianceServer {
     /// Each token belongs to an App. An App cannot see the jobs of other Apps.
     public var tokens: [AppToken]
     /// The directory of submissions and results. It is created if missing, and belongs to one database. Nil means a
-    /// directory in `stateDirectory` that is named after the database.
+    /// directory in `stateDirectory`. Its name contains a random ID, which the database stores.
     public var spool: FilePath?
     /// The absolute path of the directory that contains the default spool directories.
     public var stateDirectory = FilePath("/var/lib/compliance-server")
@@ -40,20 +40,21 @@ extension ComplianceServer {
     public var profile = WireProfile.native
     /// The actions and reasons that results contain.
     public var vocabulary = ResultVocabulary.overview
-    /// The storage host of the gcs profile. It must differ from the API's host.
+    /// The storage host of the gcs profile. Its host or its port must differ from the API's.
     public var storageHost = "127.0.0.2"
     /// The port of the storage host; 0 means any free port.
     public var storagePort = 0
     /// Like `publicURL`, for the storage host.
     public var storagePublicURL: String?
-    /// The migrations that must be applied; otherwise the server does not start. Nil means no check.
+    /// The migrations that must be applied; otherwise the server does not start. Nil means that only the existence of
+    /// the tables is checked.
     public var migrations: MigrationSet?
 
-    /// How long a job accepts its upload after the job's creation.
+    /// How long a job accepts its upload after the job's creation. A resumable upload must only begin in this time.
     public var uploadLifetime: Duration = .seconds(15 * 60)
     /// How long a result can be downloaded after its job's creation.
     public var downloadLifetime: Duration = .seconds(7 * 24 * 60 * 60)
-    /// How long a resumable upload can continue after its start.
+    /// How long a resumable upload can continue after its start, unless it is abandoned (see `JobStore.expireUnused`).
     public var sessionLifetime: Duration = .seconds(7 * 24 * 60 * 60)
     /// The largest size of an upload in the native profile.
     public var uploadBytesMax = 128_000_000
@@ -78,7 +79,8 @@ extension ComplianceServer {
     /// this time is shorter.
     public var healthTimeout: Duration = .milliseconds(700)
     /// How long the database may take to respond before the server closes the session forcibly. This is longer than
-    /// the statement timeout of 30 seconds, so that a database that still works cancels the statement first.
+    /// the statement timeout of 30 seconds, so that a database that still works cancels the statement first. The limit
+    /// does not apply to the sessions that process jobs.
     public var databaseTimeout: Duration = .seconds(35)
     /// How long a new server waits until the sessions of an earlier server end, if the new server's role lacks the
     /// privilege to terminate them.
@@ -90,7 +92,8 @@ extension ComplianceServer {
     public var faults: FaultPlan?
 
     public var logger: Logger
-    /// Called for each request with a line of JSON. The line does not contain the query or the tokens.
+    /// Called with a line of JSON for each request with a valid head. The line contains neither the query nor the
+    /// tokens.
     public var accessLog: (@Sendable (String) -> Void)?
     /// Called at each `ServicePoint`; nil in production. The service waits until the call returns. The call must return
     /// when its task is cancelled. Otherwise the server cannot stop.
@@ -118,13 +121,13 @@ extension ComplianceServer {
     /// Such as `http://127.0.0.1:8080`, without a slash at the end.
     public var url: String {
       let name = host.contains(":") ? "[\(host)]" : host.lowercased()
-      // The signature covers `Host`, and clients leave out port 80 in `Host`.
+      // The signature of a storage URL covers `Host`, and clients leave out port 80 in `Host`.
       return port == 80 ? "http://\(name)" : "http://\(name):\(port)"
     }
   }
 }
 
-/// Why the server did not start, and how to fix it.
+/// Why the server did not start or could not continue, and how to fix it.
 public struct StartError: ExplainedError, Sendable {
   public let message: String
   public let remedy: String

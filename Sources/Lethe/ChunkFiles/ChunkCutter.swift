@@ -16,7 +16,7 @@ public struct ChunkCutter: ~Copyable {
   private var previousID: Int64 = 0
   /// The line of `previousID`.
   private var line = IDLine()
-  /// An error after which `append` has returned the chunks that were complete before.
+  /// The error that the next call throws, because `append` returned the chunks that were complete before the error.
   private var failure: (any Error)?
 
   /// - Parameters:
@@ -89,7 +89,7 @@ public struct ChunkCutter: ~Copyable {
     try CrashStep.runFolderCreated.around { try WorkFolder.create(directory) }
   }
 
-  /// Completes the open chunk if it would exceed its limits with another row of this length.
+  /// Completes the open chunk if it would exceed its limits with another line of this length.
   private mutating func completeIfFull(before bytes: Int) throws -> ChunkFile? {
     guard let chunk = open, chunk.ids >= limits.ids || chunk.bytes + bytes > limits.bytes else {
       return nil
@@ -100,7 +100,7 @@ public struct ChunkCutter: ~Copyable {
   }
 
   private mutating func begin(with id: Int64) throws {
-    // Another process may have removed it while it was empty.
+    // Another process may have removed the directory while it was empty.
     try Self.create(directory)
     let name = "\(prefix)-\(String(format: "%06d", nextNumber)).ids"
     open = try CrashStep.chunkFileCreated.around {
@@ -165,7 +165,8 @@ private final class OpenChunk {
         try directory.closeAfter { try Self.sync(directory) }
       }
     } catch {
-      // The file cannot be used any more. It is removed here, because the caller might not call `abandon`.
+      // The chunk cannot be used any more. Its temporary file is removed here, because the caller might not call
+      // `abandon`.
       remove()
       throw error
     }

@@ -27,7 +27,8 @@ public struct ChunkFile: Sendable, Equatable {
 }
 
 extension ChunkFile {
-  /// Writes two files in the same directory, each with half of the IDs, in the same order.
+  /// Writes two files in the same directory, each with half of the IDs, in the same order. If the number of IDs is odd,
+  /// the first file has one more.
   ///
   /// - Parameter prefix: the beginning of the new files' names. Existing files are replaced.
   /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded checksum;
@@ -65,12 +66,13 @@ public struct ChunkLimits: Sendable, Equatable {
   }
 }
 
-/// A chunk's file differs from what the ledger recorded, or its rows are not ascending IDs.
+/// A chunk's file is missing or differs from what the ledger recorded, or the IDs for a file are not positive or do not
+/// ascend.
 public struct ChunkFileError: ExplainedError, Sendable {
   public enum Code: Sendable, Equatable {
     /// The file is missing or has other content. The key range must be exported again.
     case lost
-    /// The rows are not ascending IDs.
+    /// The IDs for the file are not positive or do not ascend.
     case input
   }
 

@@ -4,8 +4,8 @@ import WorkFiles
 
 /// Finds out whether a chunk contains an ID, with the chunk's file and little memory.
 ///
-/// The index keeps every 256th ID with its offset: 0.4 MB for the largest chunk. A look-up reads the few kilobytes
-/// between two of these IDs. Look-ups in ascending order use the block that was read last.
+/// The index keeps every 256th ID with its offset: 0.4 MB for a chunk of the default size. A look-up reads the few
+/// kilobytes between two of these IDs. Look-ups in ascending order use the block that was read last.
 public final class ChunkIndex {
   private static let idsPerBlock = 256
 
@@ -18,7 +18,7 @@ public final class ChunkIndex {
 
   /// Reads the file once, to compare it with the recorded checksum and to build the index.
   /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded checksum; `WorkFileError` if
-  ///   this process may not read it, or cannot open any more files.
+  ///   it cannot be read for another reason, such as its permissions or too many open files.
   public init(verifying chunk: ChunkFile) throws {
     path = chunk.path
     // Without nonBlocking, the opening of a named pipe would wait for a writer.
@@ -28,7 +28,7 @@ public final class ChunkIndex {
     var hash = SHA256()
     var ids = 0
     var offset: Int64 = 0
-    // An ID can cross the end of a block, so both values are kept from block to block.
+    // One read can end within a line, so both values are kept for the next read.
     var value: Int64 = 0
     var lineOffset: Int64 = 0
     try Self.reading(chunk.path) {
@@ -59,8 +59,8 @@ public final class ChunkIndex {
 
   deinit { try? file.close() }
 
-  /// Runs `body`, and throws what its `Errno` means. A file is not lost because this process may not read it, or because
-  /// its disk does not respond.
+  /// Runs `body`, and throws what its `Errno` means. A missing permission or a disk error does not mean that the
+  /// file is lost.
   private static func reading<R>(_ path: FilePath, _ body: () throws -> R) throws -> R {
     do {
       return try body()

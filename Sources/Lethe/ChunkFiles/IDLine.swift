@@ -1,14 +1,14 @@
 /// The line of an ID in a chunk's file: its digits and LF.
 ///
-/// The IDs of a file ascend, so most of them have the same digits except the last eight. The digits before these are kept
-/// from one ID to the next. The last eight are made together, in one 64-bit word.
+/// The IDs of a file ascend, so an ID often differs from the one before only in the last eight digits. The digits
+/// before these are kept from one ID to the next. The last eight are made together, in one 64-bit word.
 struct IDLine {
   /// The longest line: 19 digits and LF.
   static let bytesMax = 20
 
   /// The number of bytes.
   private(set) var count = 0
-  /// The number that the digits before the last eight make, and these digits, the first one in the lowest byte.
+  /// The ID without its last eight digits, as a number and as digits. The first digit is in the lowest byte.
   private var head: UInt64 = 0
   private var headDigits: (UInt64, UInt64) = (0, 0)
   private var headCount = 0

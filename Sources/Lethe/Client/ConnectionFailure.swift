@@ -6,13 +6,13 @@ import NIOPosix
 import NIOSSL
 import Vocabulary
 
-/// The cause of a call without a complete response, below TLS and HTTP. TLS errors are in `TLSFailure`.
+/// The cause of a call without a complete response. TLS errors are in `TLSFailure`.
 enum ConnectionFailure: Error, Equatable {
   /// Nothing listens on the host's port.
   case refused
   /// The network has no route to the host.
   case unreachable
-  /// The host does not respond to the attempt to connect.
+  /// The host or the proxy does not respond in time to the attempt to connect, or to the handshake of the proxy or TLS.
   case connectTimeout
   /// The other side ended the connection with a reset.
   case reset
@@ -117,7 +117,7 @@ enum NameLookup {
     case found
     /// The name does not exist, or has no address.
     case unknown
-    /// The resolver failed. The text is the system's.
+    /// The resolver failed or did not respond in time. The text says why.
     case failed(String)
   }
 

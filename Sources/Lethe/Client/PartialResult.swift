@@ -31,13 +31,13 @@ final class PartialResult {
 
   /// The note is written again after this many further bytes. A process that is killed loses at most these.
   private static let noteBytes = 16 << 20
-  /// An attempt with fewer bytes than this counts as a failed attempt.
+  /// Failed attempts count as progress when they have received this many bytes together.
   private static let progressBytesMin = 1 << 18
 
   let path: FilePath
   private let job: String
   private let file: FileDescriptor
-  /// The version that the bytes are of. Nil if a download of them cannot be continued.
+  /// The version that the bytes belong to. Nil if their download cannot be continued.
   private(set) var version: Version?
   /// The bytes in the file.
   private(set) var bytes = 0
@@ -46,8 +46,8 @@ final class PartialResult {
   private var notedBytes = 0
   private var bytesOfFailedAttempt = 0
 
-  /// Opens the file for a result at `path`. It begins with the bytes that an earlier download of the job has left there,
-  /// or at one of the paths in `former`, if they are intact. The files of the other paths are removed.
+  /// Opens the file for a result at `path`. The file begins with the bytes that an earlier download of the job has left
+  /// there or at one of the paths in `former`, if they are intact. The files of the paths in `former` are removed.
   /// - Throws: `Errno`.
   init(at path: FilePath, of job: String, former: [FilePath] = []) throws {
     (self.path, self.job) = (path, job)
@@ -72,7 +72,7 @@ final class PartialResult {
   private static func file(_ path: FilePath) -> FilePath { FilePath(path.string + ".partial") }
   private static func note(_ path: FilePath) -> FilePath { FilePath(path.string + noteSuffix) }
 
-  /// What the name of a note has after the name of its result.
+  /// The end of a note's name, after the name of its result.
   static let noteSuffix = ".partial.json"
 
   private static func remove(_ path: FilePath) {
@@ -120,7 +120,7 @@ final class PartialResult {
 
   /// Begins again with an empty file.
   /// - Parameters:
-  ///   - version: the version that the following bytes are of; nil if their download cannot be continued.
+  ///   - version: the version that the following bytes belong to; nil if their download cannot be continued.
   ///   - hashes: the values of `x-goog-hash` for the bytes in the file.
   func restart(_ version: Version? = nil, hashes: [String] = []) throws {
     try restart(removingNote: true, truncating: true)
@@ -152,10 +152,11 @@ final class PartialResult {
     bytes += block.count
   }
 
-  /// The checksum of the file's bytes that differs from the announced one. Nil if all are equal.
+  /// A description of the checksum of the file's bytes that differs from the announced one. Nil if all are equal.
   var mismatch: String? { announcedHash.mismatch }
 
-  /// Whether bytes were received since the last call, and the download can continue after them.
+  /// Whether at least `progressBytesMin` bytes were received since the last call that returned true, and the download
+  /// can continue after them.
   func hasProgressed() -> Bool {
     guard version != nil, bytes - bytesOfFailedAttempt >= Self.progressBytesMin else {
       return false
@@ -197,8 +198,9 @@ final class PartialResult {
 }
 
 extension PartialResult.Version {
-  /// The least difference between a `Last-Modified` and its response's `Date`, in seconds. With a smaller difference, the
-  /// result can have changed twice in one second (RFC 9110, section 8.8.2.2; RFC 7232 required a minute).
+  /// The least difference between a `Last-Modified` and its response's `Date`, in seconds. RFC 9110 (section 8.8.2.2)
+  /// requires a second, because a result can change twice in one second. RFC 7232 required a minute, because the two
+  /// times can come from different clocks.
   private static let strongDateSeconds = 60.0
 
   /// The version of a complete response. Nil if a download of it cannot be continued.

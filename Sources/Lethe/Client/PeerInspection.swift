@@ -6,9 +6,9 @@ import NIOPosix
 import NIOSSL
 import Vocabulary
 
-/// Finds out why a connection failed, for an error message: the proxy's response, and the issuer of the host's
-/// certificate. It sends only a connect request to the proxy and the start of a TLS handshake. It does not complete the
-/// handshake.
+/// Finds out why a connection failed, for an error message: the proxy's response, and the issuer and the validity of
+/// the host's certificate. It sends only a connect request to the proxy and the start of a TLS handshake. It does not
+/// complete the handshake.
 struct PeerInspection: Sendable {
   private let origin: Origin
   private let proxy: Proxy?
@@ -25,7 +25,7 @@ struct PeerInspection: Sendable {
     case uses(String)
   }
 
-  /// Returns why the proxy does not connect; nil if it connects or does not respond.
+  /// Returns why the proxy does not connect; nil if it connects, or if the reason is unknown.
   func proxyFault() async -> ProxyFault? {
     switch await observe() {
     case .refused(let response): return .refused(response)

@@ -111,7 +111,7 @@ extension ProxyDialogue.Response {
   }
 }
 
-/// Runs a proxy dialogue on a channel. Bytes after the dialogue go to the next handler.
+/// Runs a proxy dialogue on a channel. Bytes that arrive after the end of the dialogue go to the next handler.
 final class ProxyDialogueHandler: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = ByteBuffer
   typealias OutboundOut = ByteBuffer

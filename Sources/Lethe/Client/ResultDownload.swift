@@ -22,15 +22,15 @@ extension ComplianceClient {
   /// the server's checksums are checked. Then the file is synced and renamed.
   ///
   /// A download that breaks off continues after the received bytes if the host shows that it still has the same version
-  /// of the result (`PartialResult`). After an interruption, the received bytes stay beside `path`, and the next download
-  /// of the job continues after them.
+  /// of the result (`PartialResult`). After an interruption, the received bytes stay beside `path`, and the next
+  /// download of the job continues after them.
   ///
   /// - Parameters:
   ///   - bytesMax: the limit for the decompressed result. No real result is larger.
   ///   - former: the paths to which earlier processes may have begun to download the result. Their files are removed.
   /// - Throws: `WorkFileError` if the file cannot be written; `APIError` `.incompleteResult` if the body does not match
-  ///   its checksum or its coding; `.noResult` if the response is not a result, or if it cannot be checked. A second
-  ///   download can succeed.
+  ///   its checksum or its coding; `.noResult` if the response is not a result, is too large, has an unknown coding or
+  ///   cannot be checked. A second download can succeed.
   public func download(
     from url: SignedURL, to path: FilePath, bytesMax: Int, job: String, former: [FilePath] = []
   ) async throws -> Download {
@@ -65,7 +65,8 @@ extension ComplianceClient {
       ? String(name.dropLast(PartialResult.noteSuffix.count)) : nil
   }
 
-  /// Whether a later download of the job may continue after an error. The received bytes are not the cause of it.
+  /// Whether a later download of the job may continue after this error. It may not if the error concerns the result,
+  /// the job or the file.
   private static func isInterruption(_ error: any Error) -> Bool {
     guard let error = error as? APIError else { return error is CancellationError }
     return switch error.kind {
@@ -94,8 +95,8 @@ extension ComplianceClient {
     return response
   }
 
-  /// Continues a download after the received bytes. If the host sends something else, the download has to begin again.
-  /// - Returns: nil if there are no bytes to continue after, or if the download has to begin again.
+  /// Continues a download after the received bytes, or receives the whole result if the host sends it instead.
+  /// - Returns: nil if there are no bytes to continue after, or if the whole result must be requested.
   private func rest(
     of url: SignedURL, _ isOwnOrigin: Bool, _ partial: PartialResult, bytesMax: Int,
     _ operation: String
@@ -139,7 +140,8 @@ extension ComplianceClient {
     _ bytesMax: Int, in call: CrashStep, _ operation: String
   ) async throws -> Download {
     var response = first
-    // For "identity", a storage host decompresses a stored gzip file, and then the checksum does not match.
+    // If the request accepts only identity, a storage host decompresses a result that it stores as gzip. The checksum
+    // is of the stored bytes, so it would not match.
     if response.headers.first(name: "x-goog-stored-content-encoding")?.lowercased() == "gzip",
       ContentCoding(response.headers) == .identity
     {
@@ -181,7 +183,7 @@ extension ComplianceClient {
   ) async throws -> Download {
     let coding = ContentCoding(response.headers)
     let announced = response.headers.first(name: "content-length").flatMap(Int.init)
-    // The checksum of the bytes as they arrive. The file has their checksum after decompression. If a proxy has
+    // The checksum of the bytes as they arrive. `partial` has the checksum of the decompressed bytes. If a proxy has
     // compressed the result on its way, the announced checksum is of the decompressed bytes.
     var packedHash = AnnouncedHash(
       coding == .identity ? [] : response.headers["x-goog-hash"])

@@ -1,5 +1,5 @@
-/// Limits the retries of all calls of a client together. During an outage all calls fail, and without this limit each of
-/// them would call the API again on its own.
+/// Limits the retries of all calls of a client together. During an outage all calls fail, and without this limit each
+/// of them would call the API again on its own.
 ///
 /// A number of retries is free (`RetryPolicy.burstMax`). After these, there is one retry in `secondsPerRetry`. Each
 /// successful call makes one more retry free.

@@ -9,7 +9,7 @@ public struct RetryPolicy: Sendable {
   /// The longest total wait of a call that the server requires, by a rate limit or by `Retry-After`. The window of a
   /// rate limit is 15 minutes.
   public let rateLimitSecondsMax: Double
-  /// How many retries the calls of a client may make together without a pause.
+  /// How many retries the calls of a client may make together before `secondsPerRetry` limits them.
   public let burstMax: Int
   /// After the burst, the client makes one retry in this time.
   public let secondsPerRetry: Double

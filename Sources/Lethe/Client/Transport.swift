@@ -43,7 +43,7 @@ struct Transport: Sendable {
     configuration.proxy = nil
     if !roots.isEmpty { configuration.tlsConfiguration = Self.tls(trusting: roots) }
     configuration.http1_1ConnectionDebugInitializer = { channel in
-      // An optional optimization: without it, only the progress of slow uploads is less exact.
+      // If the system refuses this option, the connection still works, but a slow upload might seem to stall.
       channel.setOption(Self.unsentBytes, value: Self.unsentBytesMax).recover { _ in }
     }
     direct = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
@@ -74,7 +74,7 @@ struct Transport: Sendable {
   /// - Parameters:
   ///   - seconds: the limit for the whole call, including the response's body; `.infinity` for no limit.
   ///   - progress: the progress of the request's body. Without progress for `stall_seconds`, the call fails.
-  /// - Throws: `APIError` if a proxy or a certificate prevents the connection; `NoResponse`; else what the client
+  /// - Throws: `APIError` if a proxy or a TLS error prevents the connection; `NoResponse`; else what the client
   ///   throws.
   func execute(
     _ request: HTTPClientRequest, seconds: Double, progress: SendingProgress? = nil
@@ -169,7 +169,8 @@ struct Transport: Sendable {
   private func temporary(
     _ failure: ConnectionFailure, _ origin: Origin, _ proxy: Proxy?, seconds: Double
   ) -> NoResponse {
-    // Before the connection is open, a failure concerns the proxy. After that, it can concern both.
+    // With a proxy, a failure before the connection is open concerns the proxy. A later failure can concern the proxy
+    // or the host.
     let words = failure.message(
       (failure.isBeforeConnection ? proxy?.host : nil) ?? origin.host, settings, seconds: seconds)
     let way = proxy.map { " through the proxy \($0) (\($0.origin))" } ?? ""
@@ -227,7 +228,7 @@ struct Transport: Sendable {
         proxy.user == nil ? "requires credentials" : "refuses the configured credentials")
     case .status(407): return connectionError(.requiresCredentials, of: proxy, to: origin)
     case .status(let status):
-      // A status 5xx of a gateway can be temporary.
+      // A proxy's status 408, 429 or 5xx can be temporary.
       let isPermanent = (400..<500).contains(status) && ![408, 429].contains(status)
       return refused(
         isPermanent ? .proxyRefused : .temporary,

@@ -91,12 +91,13 @@ extension PostgreSQLError {
       """
   }
 
-  /// The texts of the server and libpq, line by line, without secrets.
+  /// The texts of the server and libpq, line by line, without secrets. Lethe's remedy follows if it is needed.
   var plainDescription: String {
     let text = description.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       line.prefix { $0 == " " } + String(line).withoutSecrets()
     }.joined(separator: "\n")
-    // The server's hint is the remedy. Without a hint, the general remedy is shown.
+    // For a missing privilege, Lethe's remedy is always shown. Otherwise the server's hint is the remedy, and the
+    // general remedy is shown only without a hint.
     let ownRemedy = remedyForPrivilege ?? (hintWithoutValues == nil ? remedy : nil)
     return ownRemedy.map { "\(text)\n  remedy: \($0)" } ?? text
   }

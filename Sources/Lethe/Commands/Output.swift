@@ -28,8 +28,8 @@ struct OutputOptions: ParsableArguments {
   }
 
   /// Writes a result: `table` as text for people, `value` as JSON for programs.
-  /// - Throws: `CommandError` if stdout is a file on a full disk, for example. A reader that has closed its pipe does not
-  ///   want the result.
+  /// - Throws: `CommandError` if the result cannot be written, for example because the disk is full. A closed pipe is
+  ///   no error, because its reader does not want the result.
   func write(_ value: some Encodable, table: () -> String) throws {
     let text =
       switch output {

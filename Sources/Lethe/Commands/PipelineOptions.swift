@@ -42,8 +42,8 @@ struct WorkDirectoryOption: ParsableArguments {
     }
   }
 
-  /// The folder that is used if the option is not given. An empty variable counts as unset. Relative paths in the
-  /// environment are ignored, as the XDG Base Directory specification requires.
+  /// The folder that is used if the option is not given. An empty variable counts as unset. A relative path in
+  /// `XDG_STATE_HOME` is ignored, as the XDG Base Directory specification requires, and so is one in `HOME`.
   private static func defaultPath(_ environment: [String: String]) throws -> String {
     func folder(_ name: String) -> String? {
       environment[name].flatMap { $0.hasPrefix("/") ? $0 : nil }

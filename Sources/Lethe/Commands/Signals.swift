@@ -21,8 +21,8 @@ struct Interrupted: ExplainedError {
 enum ProcessSignals {
   /// The longest time that the process may take to end after the first signal.
   private static let endingMax = Duration.seconds(4.7)
-  /// A signal that comes again within this time is the same one: a parent such as make may forward it to its child,
-  /// although the child has received it as well.
+  /// A SIGTERM or SIGHUP that comes again within this time counts as the same signal: a parent such as make may forward
+  /// it to its child, although the child has received it as well.
   private static let repetitionMax = Duration.seconds(1)
 
   private struct State {
@@ -53,7 +53,8 @@ enum ProcessSignals {
     }
   }
 
-  /// The signals that end the work, with their names. SIGHUP is not one of them if the process was started with `nohup`.
+  /// The signals that end the work, with their names. SIGHUP is not one of them if the process was started with
+  /// `nohup`.
   private static var ending: [Int32: String] {
     var signals = [SIGTERM: "SIGTERM", SIGINT: "SIGINT"]
     var former = sigaction()
@@ -88,7 +89,7 @@ enum ProcessSignals {
     _exit(ExitStatus.temporary.rawValue)
   }
 
-  /// Runs `body` in a task that the first signal cancels, also if it has arrived before.
+  /// Runs `body` in a task that the first signal cancels, even if the signal has arrived before this call.
   /// - Returns: the outcome of `body`, and the first signal.
   fileprivate static func run(
     _ body: @escaping @Sendable () async throws -> Void
@@ -104,10 +105,12 @@ enum ProcessSignals {
   }
 }
 
-/// Runs `body`. SIGTERM, SIGINT or SIGHUP cancels `body`, and the function throws `Interrupted` after `body` has ended.
+/// Runs `body`. SIGTERM, SIGINT or SIGHUP cancels `body`. If `body` then ends with an error that is not an
+/// `ExitStatus`, the function throws `Interrupted` instead.
 ///
-/// A second signal ends the process at once, unless it is the same one again within a second. So does the first one, if the process still runs a few seconds later, for
-/// example because nobody reads its output. Nothing is lost, because all finished work is in the ledger.
+/// A second signal ends the process at once, unless it is the same SIGTERM or SIGHUP again within a second. The process
+/// also ends if it still runs a few seconds after the first signal, for example because nobody reads its output.
+/// Nothing is lost, because all finished work is in the ledger.
 func untilSignalled(_ body: @escaping @Sendable () async throws -> Void) async throws {
   let (result, signal) = await ProcessSignals.run(body)
   // A command that throws its exit status has already written its result.

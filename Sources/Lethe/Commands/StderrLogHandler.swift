@@ -34,7 +34,8 @@ struct StderrLogHandler: LogHandler {
     }
   }
 
-  /// The message of a failure. Its first line names the run and the job, if the message itself does not.
+  /// The message of a warning or an error. The run and the job in the metadata are added to its first line, unless the
+  /// message already names them.
   private func named(_ event: LogEvent) -> String {
     let message = "\(event.message)"
     let fields = metadata.merging(event.metadata ?? [:]) { $1 }
@@ -78,7 +79,7 @@ func writeLine(_ line: String, to descriptor: Int32) -> Errno? {
     if count < 0 {
       switch Errno(rawValue: errno) {
       case .interrupted: continue
-      // The descriptor does not block, because another process has set it so.
+      // Another process that shares the descriptor has made it non-blocking.
       case .resourceTemporarilyUnavailable:
         var ready = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
         poll(&ready, 1, -1)

@@ -1,7 +1,8 @@
-/// A step of a run at which a test can kill the process. `allCases` contains every call of the API, every creation, rename
-/// and removal of a file that counts, and every transaction of the ledger and the warehouse.
+/// A step of a run at which a test can kill the process. For a run, `allCases` contains every call of the API, every
+/// creation, rename and removal of a file that counts, and every transaction that changes rows of the ledger or the
+/// warehouse.
 ///
-/// Names of calls end with `Call`. The other names are facts that a file or the ledger has after the step.
+/// Names of calls contain `Call`. The other names say what the step has done.
 public enum CrashStep: String, CaseIterable, Sendable {
   // The process and its leases. A former process is one that has ended without releasing its leases.
   case workerBegun, pipelineEntered, formerSessionsTerminated, sessionMarked, leaseRenewed
@@ -36,7 +37,7 @@ public enum CrashStep: String, CaseIterable, Sendable {
   case statisticsRefreshed, chunkFileRemoved
   /// The rest of a download that was interrupted.
   case rangeCall
-  /// The received bytes of a process that was killed.
+  /// The received bytes of an earlier download.
   case formerPartialCopied, formerPartialRemoved
 
   // Apply.
@@ -119,7 +120,7 @@ extension CrashStep {
     return try await body()
   }
 
-  /// The number of bytes after which a transfer reaches the point `during`, or writes down its progress. It is small in a
+  /// The number of bytes after which a transfer reaches the point `during`, or records its progress. It is small in a
   /// test of crash points, because the files of tests are small.
   /// - Parameter usual: the number of bytes without a test.
   @inlinable

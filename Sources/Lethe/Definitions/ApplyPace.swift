@@ -33,7 +33,8 @@ public struct ApplyPace: Sendable, Equatable {
   public var replicaLagMax: ReplicaLag?
   /// The `application_name` of each standby whose lag counts. Empty for all standbys.
   public var replicas: [String]
-  /// The maximum amount of WAL that the server writes in a second, for all its sessions.
+  /// If all sessions of the server together write more WAL than this in a second, apply waits. Apply also waits while
+  /// the WAL archive lags.
   public var walRateMax: ByteSize?
 
   /// The maximum length of one wait. After it, apply continues.

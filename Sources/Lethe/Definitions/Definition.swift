@@ -30,7 +30,8 @@ public struct Definition: Sendable, Equatable, Codable {
   }
 }
 
-/// How much a chunk or a run may redact before it stops for an approval.
+/// How much a chunk or a run may redact or restore before it stops for an approval, and how many rows of a dataset the
+/// export may leave out.
 public struct RedactionLimits: Sendable, Equatable, Codable {
   /// The largest percentage of a chunk's IDs, 0 to 100.
   public let maxRedactedPercent: Double
@@ -42,7 +43,7 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
   /// apply.
   public let allowsWholeChunks: Bool
   /// The largest percentage of IDs that one result may release, 0 to 100. It refers to the IDs in the chunk's key range
-  /// that hold rows.
+  /// that hold rows. It does not apply to a result that releases only a few IDs.
   public let maxRestoredPercent: Double
   /// The largest number of rows that a run may restore, in all tables together.
   public let maxRestoredRows: Int
@@ -69,8 +70,8 @@ public struct RedactionLimits: Sendable, Equatable, Codable {
     self.maxSkippedPercent = maxSkippedPercent
   }
 
-  /// Reads limits. Definitions that an older version of Lethe stored with its runs have no limits for single reasons,
-  /// for restores, or for rows that are left out.
+  /// Reads limits. Definitions that an older version of Lethe stored with its runs have no `allowsWholeChunks`, and no
+  /// limits for single reasons, for restores, or for rows that are left out.
   public init(from decoder: any Decoder) throws {
     let members = try decoder.container(keyedBy: CodingKeys.self)
     self.init(
@@ -103,7 +104,8 @@ public struct Dataset: Sendable, Equatable, Codable {
   public let name: String
   public let type: JobType
   public let table: TableName
-  /// The column with the IDs. Its type is bigint, numeric or text.
+  /// The column with the IDs. Its type is bigint, integer, numeric, text or character varying, or a domain over one of
+  /// them.
   public let id: IDSource
   /// The operator's SQL condition on the rows to export.
   public let condition: String?
@@ -114,7 +116,8 @@ public struct Dataset: Sendable, Equatable, Codable {
   /// The other tables that an event reaches. They are changed before `table`.
   public let targets: [Target]
   public let tombstones: Bool
-  /// A column of `table` with the time that is encoded in the post's ID. The table is partitioned by this column.
+  /// A column of `table` with the time that is encoded in the post's ID. If the table is partitioned by this column,
+  /// apply reads only the partitions of that time.
   public let idTimeColumn: String?
   /// The limits of one transaction. If it is nil, the whole chunk is applied in one transaction.
   public let batch: BatchLimits?
@@ -168,7 +171,8 @@ public struct Dataset: Sendable, Equatable, Codable {
 /// The limits of one transaction.
 public struct BatchLimits: Sendable, Equatable, Codable {
   public let events: Int
-  /// The number of rows in all tables together. An event that reaches more rows is applied in several transactions.
+  /// The number of rows in all tables in which an event can reach several rows, and of holders that the events release.
+  /// An event that reaches more is applied in several transactions.
   public let rows: Int
 
   public init(events: Int, rows: Int) {
@@ -194,8 +198,8 @@ public struct Target: Sendable, Equatable, Codable {
   public let id: IDSource?
   /// The type of the IDs in `id`. Nil without `id`.
   public let type: RowType?
-  /// A column of `table` with the time that is encoded in the post's ID in `match`. The table is partitioned by this
-  /// column.
+  /// A column of `table` with the time that is encoded in the post's ID in `match`. If the table is partitioned by this
+  /// column, apply reads only the partitions of that time.
   public let idTimeColumn: String?
   public let actions: [Reason: Action]
   public let targets: [Target]

@@ -1,7 +1,8 @@
 import Foundation
 public import Vocabulary
 
-/// One setting of a definition, as it is written in the file.
+/// One setting of a definition, for messages and comparisons. Defaults are included. A dataset and a target have an
+/// entry of their own, too.
 public struct DefinitionEntry: Sendable, Equatable {
   /// The path of the entry's key in messages: `datasets.posts.actions.deleted`.
   public let path: String
@@ -70,8 +71,8 @@ extension Definition {
     }
   }
 
-  /// The entries that differ from another definition, in order. If only one definition has a dataset or target, the
-  /// entries within this dataset or target are not listed.
+  /// The entries that differ from another definition, in order. If only one definition has an entry, such as a dataset
+  /// or a target, the entries within it are not listed.
   public func differences(to now: Definition) -> [DefinitionDifference] {
     let (entries, entriesNow) = (self.entries, now.entries)
     func byPath(_ entries: [DefinitionEntry]) -> [String: DefinitionEntry] {
@@ -176,7 +177,8 @@ private struct EntryList {
     return TableName(schema: text("schema"), name: text("name") ?? "").written
   }
 
-  /// The key in the file for a key of the stored JSON.
+  /// The key in messages for a key of the stored JSON. It is the key in the file, except that messages name `batch` and
+  /// `batch_rows` as `batch.events` and `batch.rows`.
   private static func word(_ key: String) -> String {
     switch key {
     case "condition": return "where"

@@ -1,8 +1,8 @@
 /// A column with IDs, and how its values are normalized.
 public struct IDSource: Sendable, Hashable {
   public let column: String
-  /// How values are normalized. If it is nil, values are not changed. Then a text with spaces, line breaks or leading
-  /// zeros is not an ID.
+  /// How values are normalized. If it is nil, values are not changed. Then a text with white space or leading zeros is
+  /// not an ID.
   public let normalization: IDNormalization?
 
   public init(column: String, normalization: IDNormalization? = nil) {
@@ -13,7 +13,7 @@ public struct IDSource: Sendable, Hashable {
 
 /// The characters that are removed from a text before it is read as an ID.
 public enum IDNormalization: String, Sendable, Hashable, Codable, CaseIterable {
-  /// Removes leading and trailing spaces and line breaks, and leading zeros.
+  /// Removes leading and trailing ASCII white space, and leading zeros.
   case digits
 }
 

@@ -13,7 +13,7 @@ public struct Pipeline: Sendable {
   public let leaseSeconds: Int
   /// The pace in this file. It also applies to runs that have another definition.
   public let pace: ApplyPace
-  /// The line of each key of the file, by its path.
+  /// The line of each key and each list item of the file, by its path.
   let lines: [String: Int]
 
   /// The line of a key such as `datasets.posts.table`, or else the line of the nearest enclosing key.
@@ -76,9 +76,11 @@ public struct APISettings: Sendable {
   /// The first delay between two requests for a job's status. The delay grows up to `pollSecondsMax`.
   public let pollSeconds: Double
   public let pollSecondsMax: Double
-  /// The largest number of jobs that are created for a chunk. The chunk fails if the last of them fails.
+  /// The largest number of jobs that are tried for a chunk. The chunk fails if the last of them fails. Jobs from before
+  /// the chunk was cut, or before its file was lost with another host, do not count.
   public let jobAttemptsMax: Int
-  /// The longest time that a job may be in progress. After that, it is cancelled, and a new job is created.
+  /// The longest time that a job may take after its upload. After that, Lethe tries to cancel the job, and its attempt
+  /// fails.
   public let jobHoursMax: Double
   /// The API accepts one job of a type at a time. This is how long another job of the type may block chunks before they
   /// are set aside.

@@ -82,7 +82,8 @@ extension Resolver {
     return named + [.init(path: absolute, origin: "api.ca_file")]
   }
 
-  /// A relative path is relative to the definition's folder. Foundation's URL is not used, because it would expand ~.
+  /// A relative path is relative to the definition's folder. The folder is put before the path as text, because
+  /// Foundation's URL would expand ~ at the beginning of the path.
   static func path(_ path: String, from definition: String) -> String {
     let folder = URL(fileURLWithPath: definition).deletingLastPathComponent().path
     return URL(fileURLWithPath: path.hasPrefix("/") ? path : "\(folder)/\(path)")

@@ -71,9 +71,9 @@ extension Resolver {
 }
 
 extension Dataset {
-  /// Returns the dataset with each target's type filled in. In definitions that an older version of Lethe stored with its
-  /// runs, targets have no type. Then the type is `tweets` if a dataset of posts has the same table and column, else
-  /// `none`.
+  /// Returns the dataset with the type of each target's `id` filled in. In definitions that an older version of Lethe
+  /// stored with its runs, targets have no type. Then the type is `tweets` if a dataset of posts has the same table and
+  /// column, else `none`.
   func typed(among datasets: [Dataset]) -> Dataset {
     Dataset(
       name: name, type: type, table: table, id: id, condition: condition,

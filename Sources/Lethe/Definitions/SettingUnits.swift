@@ -10,7 +10,7 @@ public struct ByteSize: Sendable, Equatable, CustomStringConvertible {
     self.bytes = bytes
   }
 
-  /// Nil if the text is not a size of at least one byte.
+  /// Nil if the text is not a size of at least one byte and less than 2^62 bytes.
   init?(_ text: String) {
     guard let amount = amount(of: text, in: Self.units), (1..<0x1p62).contains(amount)
     else { return nil }

@@ -18,8 +18,8 @@ struct TokenFile {
   private let path: String
 
   /// - Parameters:
-  ///   - written: the path before variables are filled in. Messages contain this text, because the values of variables
-  ///     can be secret.
+  ///   - written: the path before variables are filled in. If it has variables, messages contain this text, because the
+  ///     values of variables can be secret.
   ///   - path: the path with variables filled in. A relative path starts at the definition's folder.
   init(written: String, path: String, definition: String) {
     self.path = Resolver.path(path, from: definition)

@@ -11,7 +11,7 @@ struct WrittenPipeline {
   let timeouts: WrittenTimeouts?
   let apply: WrittenApply?
   let datasets: [WrittenDataset]
-  /// The line of each key, by its path.
+  /// The line of each key and each list item, by its path.
   let lines: [String: Int]
 
   private static let keys = [

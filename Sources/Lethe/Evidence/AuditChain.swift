@@ -9,8 +9,8 @@ import Vocabulary
 struct ChainVerifier {
   let session: Transaction
   var result = AuditVerification()
-  /// The largest ID of a chunk that existed when the chain began. Chunks up to this ID might have been applied before,
-  /// so they need no record.
+  /// The `chunk_id_max` of the chain's first record. Chunks up to this ID existed when the chain began and might have
+  /// been applied before, so they need no record.
   private(set) var chunkIDMax: Int64 = 0
   /// The time before which event records were pruned. Nil if none were.
   private(set) var prunedThrough: String?
@@ -39,8 +39,8 @@ struct ChainVerifier {
     try await requireSealOfEachAdoption()
   }
 
-  /// Whether the ledger contains rows that must have a record in the chain. If the ledger's schema was loaded from a
-  /// dump, the chain begins with the first run, and is empty until then.
+  /// Whether the ledger contains rows that cannot exist before the chain has begun. If the ledger's schema was loaded
+  /// from a dump, the chain begins with the first run, and is empty until then.
   private func hasEvidence() async throws -> Bool {
     try await session.query(
       """
@@ -75,7 +75,8 @@ struct ChainVerifier {
     let sealedAt: String
     /// Whether the hash matches the link and the content.
     let isHashValid: Bool
-    /// The content that the record would have if it were created now. Nil if the job is missing.
+    /// The content that a job's record would have if it were created now. Nil for other records, or if the job, its
+    /// chunk or its run is missing.
     let contentNow: String?
     /// Whether the record's chunk is the chunk of its job. True if the record has no job, or if the job is missing.
     let isChunkOfJob: Bool
@@ -124,7 +125,7 @@ struct ChainVerifier {
     switch record.kind {
     case "begin": verifyBegin(record)
     case "prune": verifyPrune(record)
-    // The ledger has nothing to compare with an operator's release, so only the hash is checked.
+    // The ledger has nothing to compare with an operator's release, so only the link and the hash are checked.
     case "release": break
     case "approval": try await verifyApproval(record)
     case "adoption": try await verifyAdoption(record)

@@ -32,7 +32,7 @@ struct EventVerifier {
     let records: Int
     let appliedAt: String
     let isSealed: Bool
-    /// The current number of event records. Nil if they were pruned.
+    /// The current number of event records and traced events. Nil if they were pruned.
     let recordsNow: Int?
     let isHashValid: Bool?
     let hasTraces: Bool
@@ -141,8 +141,8 @@ struct EventVerifier {
     }
   }
 
-  /// Checks that no record is in the pruned period. No hash covers that period, so without this check, added records
-  /// would not be detected.
+  /// Checks that no record is in the pruned period. The batches of that period are not compared with their hashes any
+  /// more, so without this check, added records would not be detected.
   private mutating func requireNothingPruned(
     in table: SQL, events: SQL, id: SQL
   ) async throws {

@@ -11,15 +11,15 @@ public enum AuditExportFormat: String, Sendable, CaseIterable {
 }
 
 extension AuditLedger {
-  /// Streams the event records of a period with the data of their jobs, in the order in which they are stored. After
-  /// the records, it streams the events that have only traces. The server sends no more rows while `write` works, so
-  /// memory use stays constant.
+  /// Streams the event records of a period, and the events that have only traces, with the data of their jobs. They are
+  /// not sorted. Usually they come in the order in which they are stored, and the events with traces come last. The
+  /// server sends no more rows while `write` works, so memory use stays constant.
   ///
   /// - Parameters:
   ///   - from: only events applied at this time or later.
   ///   - to: only events applied before this time.
   ///   - write: gets complete rows. If this function throws, the export is incomplete.
-  /// - Returns: the number of records.
+  /// - Returns: the number of rows, without the header.
   public func exportEvents(
     from: Timestamp, to: Timestamp, as format: AuditExportFormat,
     write: ([UInt8]) async throws -> Void

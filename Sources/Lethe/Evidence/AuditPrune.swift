@@ -19,22 +19,22 @@ public struct AuditPruning: Sendable {
   /// The number of the prune's record in the chain. Nil if nothing was deleted.
   public let sealNumber: Int64?
 
-  /// The time before which no event record remains. Nil if no partition is old enough.
+  /// The time before which no event record remains, or would remain. Nil if no partition is old enough.
   public var through: String? { partitions.map(\.to).max() }
   public var events: Int { partitions.reduce(0) { $0 + $1.events } }
 }
 
 extension AuditLedger {
-  /// Drops the partitions of months in which all event records are older than `age`, but never the current month. The
-  /// same transaction seals a record of what is dropped.
+  /// Drops the partitions of months in which all event records are older than `age`, but never the current month. Also
+  /// deletes the traces of these months. The same transaction seals a record of what is dropped.
   ///
   /// - Parameter isDryRun: whether to change nothing and only report what would be dropped.
   /// - Throws: `LedgerError` (`.refused`) if the partitions have another owner, or contain records of a chunk
   ///   that is still being applied. `PostgreSQLError` (temporary) if the partitions are in use.
   public func prune(olderThan age: RecordAge, isDryRun: Bool = false) async throws -> AuditPruning {
     try await connection.withTransaction { transaction in
-      // To drop a partition, PostgreSQL locks the parent table for a moment. While this transaction waits for the lock,
-      // all new readers of the parent table wait, too. So the lock timeout is short.
+      // To drop a partition, PostgreSQL locks the parent table until the transaction ends. While this transaction waits
+      // for the lock, all new readers of the parent table wait, too. So the lock timeout is short.
       try await transaction.execute("SET LOCAL lock_timeout = 5000")
       let old = try await Self.partitions(olderThan: age, transaction)
       guard let end = old.map(\.to).max() else {
@@ -88,8 +88,8 @@ extension AuditLedger {
     ).rows(as: String.self, String.self, String.self).map { (name: $0.0, from: $0.1, to: $0.2) }
   }
 
-  /// Checks that all chunks with records in the period are completely applied. A chunk gets its record in the chain
-  /// only after its last event is applied, so its event records must stay until then.
+  /// Checks that no chunk with records in the period is still being applied. Such a chunk gets its record in the chain
+  /// only when it is completely applied, set aside or given up, so its event records must stay until then.
   private static func requireApplied(
     before end: String, _ transaction: Transaction
   ) async throws {

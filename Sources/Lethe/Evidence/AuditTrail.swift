@@ -2,7 +2,7 @@ import Ledger
 public import Vocabulary
 
 /// Everything that the ledger contains about one ID. Times are ISO 8601 in UTC. Each list is in order of time, except
-/// that `holds` has the open holds before the ended ones.
+/// that `holds` has the open holds before the ended ones. `holds` has at most 1,000 entries of each kind.
 public struct AuditTrail: Sendable {
   public let id: Int64
   public internal(set) var checks: [Check] = []
@@ -62,7 +62,8 @@ public struct AuditTrail: Sendable {
     public internal(set) var answer = Answer.unanswered
   }
 
-  /// The last answer that a dataset had for the ID: an event, or silence that covers the ID.
+  /// The newest result of a dataset that has answered for a key range with the ID. The ledger stores the key ranges,
+  /// not each ID in them.
   public struct LastCheck: Sendable {
     public let pipeline: String
     public let dataset: String
@@ -83,15 +84,15 @@ public struct AuditTrail: Sendable {
     case event
     /// The ID is clean, or the chunk did not ask about it.
     case noEvent = "clean or not asked about"
-    /// The result has no event for the ID. But it has a line that must not be applied and that is, or might be, about
-    /// the ID.
+    /// The result has no event for the ID, and its silence does not cover the ID. Usually, a line that must not be
+    /// applied is about the ID, or might be about it.
     case unclear = "not told"
     /// An event that is not applied yet.
     case waiting
     /// An event that was not applied, because its chunk was set aside or given up.
     case notApplied = "not applied"
     /// The result had no event for the ID, or an event that was not applied. Newer answers have superseded all events
-    /// of the chunk.
+    /// of the chunk that were not applied.
     case superseded
     /// An event that the warehouse refused.
     case refused
@@ -102,7 +103,8 @@ public struct AuditTrail: Sendable {
     case unanswered = "none yet"
   }
 
-  /// An event record. It is about the ID itself, or about a row with this ID that another ID's event reached.
+  /// An event record, or an event that has only a trace. It is about the ID itself, or about a row with this ID that
+  /// another ID's event reached.
   public struct Event: Sendable {
     public let type: JobType
     public let reason: String

@@ -113,7 +113,7 @@ struct TrailQueries {
   }
 
   /// SQL: the answer of a result without an event about the ID. If a failed chunk had events and has none now, newer
-  /// answers have superseded them.
+  /// answers have superseded those that were not applied.
   private var answerWithoutEvent: SQL {
     """
     CASE WHEN c.state = \(state: .failed) AND c.events > 0
@@ -235,7 +235,7 @@ struct TrailQueries {
   }
 
   /// The collected events about the ID that are not applied. A chunk that is being applied keeps its events until the
-  /// last event is applied. A failed chunk keeps its events until newer answers have superseded them.
+  /// last event is applied. A failed chunk keeps its events until newer answers have superseded all of them.
   private func waiting() async throws -> [AuditTrail.Waiting] {
     try await session.run(
       """

@@ -19,7 +19,8 @@ public struct AuditVerification: Sendable {
     public let sealedAt: String
   }
 
-  /// The largest number of faults that are kept. Further faults are only counted.
+  /// The largest number of faults that are kept. Further faults are only counted. Each query for missing records also
+  /// stops at this number, so `faultCount` can be too small.
   static let faultsMax = 1_000
 
   /// The first faults, in the order in which they were found.
@@ -34,8 +35,7 @@ public struct AuditVerification: Sendable {
   public internal(set) var eventsProven = 0
   /// The number of batches whose event records were pruned. The chain still covers the batches themselves.
   public internal(set) var batchesPruned = 0
-  /// The number of batches of chunks without a record in the chain. Such chunks are not completely applied, or were
-  /// given up.
+  /// The number of batches of chunks without a record in the chain. Such chunks are not completely applied.
   public internal(set) var batchesUnsealed = 0
   /// The number of event records from before the chain began. No hash covers them.
   public internal(set) var eventsBeforeChain = 0

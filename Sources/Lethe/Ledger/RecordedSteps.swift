@@ -29,7 +29,7 @@ extension Session {
 
 extension ChunkQueries {
   /// Runs an update that must change exactly one row, and that is its own transaction.
-  /// - Throws: `LedgerError` (`.leaseLost`) if it changes no row.
+  /// - Throws: `LedgerError` (`.leaseLost`) if it does not.
   static func guarded(
     _ session: some Session, _ what: String, recording step: CrashStep, _ sql: SQL
   ) async throws {
@@ -38,7 +38,7 @@ extension ChunkQueries {
 }
 
 extension Resource {
-  /// The step in which a process leases the resource, also if another process has it.
+  /// The step in which a process tries to lease the resource. Another process may have it.
   var claimStep: CrashStep {
     switch self {
     case .export: .exportLeased

@@ -18,7 +18,7 @@ public struct Event: Sendable, Equatable {
 /// The content of one line of a result.
 public enum ScannedLine: Sendable, Equatable {
   case event(Event)
-  /// An empty line. The API joins results from shards, with empty lines between them.
+  /// A line that is empty or only white space. The API joins results from shards, with empty lines between them.
   case blank
   /// A line for the quarantine, with the cause and, if it can be read, the ID.
   case refused(String, id: Int64?)

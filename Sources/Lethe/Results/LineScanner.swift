@@ -3,8 +3,8 @@ public import Vocabulary
 /// Reads one line of a result: a flat JSON object with keys in any order.
 ///
 /// It is written by hand for strictness and speed. JSONDecoder reads only 40 MB/s, although COPY can write hundreds of
-/// MB/s. Nearly all lines have one form, which `UsualLine` reads several times faster than a byte at a time. A line that is
-/// not exactly one well-formed object in UTF-8 is refused.
+/// MB/s. Nearly all lines have one form, which `UsualLine` reads several times faster than a byte at a time. A line
+/// that is neither blank nor exactly one well-formed object in UTF-8 is refused.
 public struct LineScanner: Sendable {
   private let type: JobType
 
@@ -18,7 +18,7 @@ public struct LineScanner: Sendable {
     return scanByBytes(line)
   }
 
-  /// Nil if the reason or the action is not one of the job's type.
+  /// Nil if results of the job's type cannot have the reason, or if the action does not match the reason.
   private func event(_ line: UsualLine) -> Event? {
     guard let reason = line.reason, reason.isDocumented(for: type) else { return nil }
     switch (reason, line.action) {
@@ -48,7 +48,7 @@ public struct LineScanner: Sendable {
     return event(fields)
   }
 
-  /// Whether a line is one complete JSON object with any content.
+  /// Whether a line is one complete JSON object that `JSONCursor` accepts. The object does not have to be an event.
   static func isWholeObject(_ line: UnsafeRawBufferPointer) -> Bool {
     var cursor = JSONCursor(line)
     var fields = Fields()

@@ -11,7 +11,7 @@ public struct ResultLines: ~Copyable {
   private let blockBytes: Int
   /// Has space for the longest line, and for a block after it.
   private let buffer: UnsafeMutableRawBufferPointer
-  /// The bytes at the beginning of the buffer that are not a whole line yet.
+  /// The number of bytes at the beginning of the buffer that are not a whole line yet.
   private var pending = 0
   private var lineNumber = 0
   /// The beginning of a line that is too long. Kept until the line's end is found.
@@ -44,8 +44,8 @@ public struct ResultLines: ~Copyable {
     try? file.close()
   }
 
-  /// Whether a result ends with a complete line: with a newline, or with a complete JSON object. A truncated
-  /// result must be refused, because an ID that is missing from it would count as clean.
+  /// Whether a result is empty or ends with a complete line: with a newline, or with a complete JSON object. A
+  /// truncated result must be refused, because an ID that is missing from it would count as clean.
   public static func endsWithCompleteLine(path: String) throws -> Bool {
     let file = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
     let tail = try file.closeAfter {
@@ -67,7 +67,8 @@ public struct ResultLines: ~Copyable {
     return tail[start...].withUnsafeBytes { LineScanner.isWholeObject($0) }
   }
 
-  /// Reads the next block and calls `body` with each of its lines.
+  /// Reads the next block and calls `body` with each line that ends in it. At the end of the file, calls `body` with
+  /// the last line if it has no newline.
   /// - Returns: false at the end of the file.
   public mutating func forEachLineOfNextBlock(_ body: (Line) throws -> Void) throws -> Bool {
     guard !isAtEnd else { return false }
@@ -103,7 +104,7 @@ public struct ResultLines: ~Copyable {
       longLine = Array(rest.prefix(Self.lineBytesMax + 1))
     }
     pending = longLine == nil ? rest.count : 0
-    // The two may overlap.
+    // The source and the destination may overlap, and `memmove` allows that.
     if let base = buffer.baseAddress, let start = rest.baseAddress { memmove(base, start, pending) }
   }
 

@@ -1,8 +1,8 @@
 internal import Vocabulary
 
-/// Reads an event from a line in the form that the API uses: no white space, no escapes, only documented keys and words,
-/// times with milliseconds. Eight bytes are compared or converted at once. It reads every other line as nil, and
-/// `LineScanner` then reads it byte by byte.
+/// Reads an event from a line in the form that the API uses: no white space, no escapes, only documented keys and
+/// words, times with milliseconds. Eight bytes are compared or converted at once. For every other line, `init` returns
+/// nil, and `LineScanner` then reads the line byte by byte.
 struct UsualLine {
   enum Action {
     case delete, scrubGeo, rehydrate
@@ -45,7 +45,8 @@ struct UsualLine {
     return UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
   }
 
-  /// Moves over the text if it follows. It has at most eight bytes, of which more follow in the line.
+  /// Moves over the text if it follows. The text has at most eight bytes. Returns false if fewer than eight bytes are
+  /// left in the line.
   @inline(__always) private mutating func take(_ text: StaticString) -> Bool {
     let count = text.utf8CodeUnitCount
     guard let word = word(at: index) else { return false }
@@ -163,7 +164,8 @@ struct UsualLine {
   @inline(__always) private static func digits(in word: UInt64) -> Int {
     let upper: UInt64 = 0xF0F0_F0F0_F0F0_F0F0
     let zeros: UInt64 = 0x3030_3030_3030_3030
-    // A byte is a digit if its upper half is 3, also after 6 is added. A carry changes only bytes after another one.
+    // A byte is a digit if its upper half is 3, also after 6 is added. A carry comes only from a byte that is not a
+    // digit, and changes only bytes after it.
     let others = (word & upper ^ zeros) | ((word &+ 0x0606_0606_0606_0606) & upper ^ zeros)
     return others.trailingZeroBitCount / 8
   }

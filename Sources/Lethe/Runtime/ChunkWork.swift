@@ -12,7 +12,7 @@ enum ChunkStep {
   case done
   /// The chunk is left for a later run, or for an operator.
   case left
-  /// The chunk waits for something that another process has.
+  /// The chunk waits for the slot of its type, which another process or another task of this process has.
   case waits
 }
 
@@ -21,7 +21,8 @@ extension PipelineRun {
   typealias Step = (Chunk, ChunkLedger, Connection) async throws -> ChunkStep
 
   /// Runs a stage's loop: processes the run's chunks that are in one of `states`, in order. The loop ends when no chunk
-  /// is left and the earlier stages cannot deliver more. Chunks that other processes have leased are left to them.
+  /// is in one of these states and no other stage can bring one into them. Skipped chunks and chunks that are left for
+  /// a later run do not count. A chunk that another process has leased counts.
   ///
   /// - Parameters:
   ///   - resource: what the process leases before it processes a chunk. Nil for nothing.
@@ -92,7 +93,7 @@ extension PipelineRun {
       case .left:
         skipped.insert(chunk.id)
         return true
-      // All other chunks would wait for the same.
+      // All other chunks would wait for the same slot.
       case .waits: return false
       case nil: continue
       }
@@ -151,7 +152,7 @@ extension PipelineRun {
 }
 
 extension Chunk {
-  /// Whether the chunk's next stage needs its file, and the file is not on this host.
+  /// Whether the chunk's next stage needs its file, another host wrote the file, and no file is at its path here.
   fileprivate func isElsewhere(than host: String) -> Bool {
     switch state {
     case .exported, .created, .complete: break

@@ -29,8 +29,8 @@ enum LocalProcess {
     case ended
   }
 
-  /// Whether a process is known to have ended. False for a process of another machine or container, because Linux
-  /// does not show that process here.
+  /// Whether a process is known to have ended. False for a process of another machine, boot or container, because its
+  /// process ID means nothing here.
   static func hasEnded(_ process: ProcessIdentity) -> Bool {
     guard !bootID.isEmpty, !pidNamespace.isEmpty, process.bootID == bootID,
       process.pidNamespace == pidNamespace

@@ -51,7 +51,7 @@ struct PipelineRun: Sendable {
     return Self(runtime: runtime, run: run, catalog: catalog)
   }
 
-  /// Resumes a run that was interrupted, or that waits for an operator.
+  /// Resumes a run that was interrupted, that waits for an operator, or on which the process's team works.
   /// - Throws: `RunDefinitionMismatch` if the run cannot continue. Then the run is not changed.
   static func resume(_ open: OpenRun, _ runtime: PipelineRuntime) async throws -> Self {
     let (run, catalog) = try await runtime.fitting(open)
@@ -90,8 +90,9 @@ struct PipelineRun: Sendable {
       ?? report.stoppedDatasets.first.map { "\($0.dataset) is not exported: \($0.reason)" }
     if isSettled {
       report.status = failure == nil ? .done : .failed
-      // The folder is removed before the run ends. If the process is killed between the two steps, the other order
-      // would leave a folder that no later run removes.
+      // The folder is removed before the run ends. If the process is killed between the two steps, the run is
+      // unfinished, and the process that resumes it tries again. In the other order, only a later run with the same
+      // work directory would remove the folder.
       CrashStep.runFolderRemoved.around { runtime.removeFolder(run.workDirectory) }
     }
     if !report.stopped.isEmpty { report.status = .stopped }
@@ -162,7 +163,7 @@ struct PipelineRun: Sendable {
             """, metadata: ledger.metadata(dataset.name))
           try await ledger.exportRefused(dataset.name, why: why)
         } catch let error as WorkFileError {
-          // The other stages continue. They may need no file, or free space.
+          // The other stages continue: they may need no file, or may free space on the disk.
           logger.warning(
             "the rest of \(dataset.name) is exported by a later run: \(error)",
             metadata: ledger.metadata(dataset.name))

@@ -48,7 +48,8 @@ public struct PlanReport: Sendable, Codable, Equatable {
     public var restores: Restores?
     /// Why a limit has stopped the chunk or would stop it.
     public var stopReason: String?
-    /// The events that the warehouse would refuse, and why. `rows` does not count the rows of these events.
+    /// The events that the warehouse would refuse, and the batches that contain such an event, and why. `rows` does not
+    /// count the rows of these events and batches.
     public var refusals: [String] = []
 
     enum CodingKeys: String, CodingKey {
@@ -67,7 +68,7 @@ public struct PlanReport: Sendable, Codable, Equatable {
     public var releasedIDs: Int
     /// The number of rows that would have no holder any more.
     public var rows: Int
-    /// The number of rows that the run has already restored.
+    /// The number of rows that the run has already restored. Approved chunks do not count.
     public var rowsBefore: Int
 
     enum CodingKeys: String, CodingKey {
@@ -87,7 +88,8 @@ public struct PlanReport: Sendable, Codable, Equatable {
 }
 
 extension PipelineRuntime {
-  /// Returns what a run would do. For collected chunks, it runs apply's own code and rolls back every change.
+  /// Returns what a run would do. For collected chunks, it runs apply's own transactions and rolls back each of them.
+  /// The rows of an event that is too large for one transaction are only counted.
   public func plan() async throws -> PlanReport {
     var report = PlanReport(datasets: [], chunks: [])
     let catalog = try await checkedCatalog(pipeline.definition)

@@ -3,7 +3,8 @@ import Ledger
 import Logging
 import Vocabulary
 
-/// Waits for the one slot of a job type while a job that does not belong to the run holds it.
+/// Waits for the one slot of a job type while a process of another pipeline, or a job that the chunk cannot use, holds
+/// it.
 actor SlotWait {
   private let type: JobType
   private let settings: APISettings

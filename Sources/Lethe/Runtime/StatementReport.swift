@@ -16,7 +16,7 @@ public struct StatementReport: Sendable, Codable, Equatable {
 }
 
 extension PipelineRuntime {
-  /// The statements of each dataset, in the order in which a batch runs them. They are not executed.
+  /// The statements of each dataset, in the order of the phases of a batch. They are not executed.
   public func statements() async throws -> StatementReport {
     let definition = pipeline.definition
     let catalog = try await checkedCatalog(definition)

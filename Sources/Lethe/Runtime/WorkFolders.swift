@@ -15,7 +15,8 @@ extension PipelineRuntime {
   }
 
   /// Moves the chunk files of a resumed run to this process's work directory. A file that is in neither folder, or that
-  /// cannot be moved, counts as lost. A stage writes it again from the warehouse.
+  /// cannot be read, counts as lost. Submit writes it again from the warehouse.
+  /// - Throws: `WorkFileError`, as `move` does.
   func movedToWorkDirectory(_ run: Run) async throws -> Run {
     let folder = self.folder(of: run.definition.name, run.key)
     guard folder != run.workDirectory else { return run }
@@ -26,7 +27,7 @@ extension PipelineRuntime {
       .chunks(of: run.id, in: [.exported, .created, .uploaded, .complete])
     let lost = try chunks.count { try !move($0.path, into: folder) }
     // The former folder is removed first. If the process is killed between the two steps, the other order would leave a
-    // folder that no later run removes.
+    // folder that no later run with this work directory removes.
     if !chunks.contains(where: { isFile($0.path) }) {
       CrashStep.formerFolderRemoved.around { removeFolder(run.workDirectory) }
     }
@@ -41,7 +42,8 @@ extension PipelineRuntime {
 
   /// Moves a file into a folder.
   /// - Returns: whether the file is now in the folder.
-  /// - Throws: `WorkFileError` if the file cannot be written there. Then it stays where it is.
+  /// - Throws: `WorkFileError` if the file cannot be written there, or if this process lacks the permission, the file
+  ///   descriptors or the memory to read it. Then it stays where it is.
   private func move(_ path: String, into folder: String) throws -> Bool {
     let target = "\(folder)/\(path.split(separator: "/").last ?? "")"
     if isFile(target) { return true }
@@ -97,8 +99,8 @@ extension PipelineRuntime {
       && !isFolder.boolValue
   }
 
-  /// Removes the folder of a run that needs its files no more. A folder that cannot be removed is reported. A later run
-  /// tries again.
+  /// Removes a run's folder that is not needed any more. A folder that cannot be removed is reported. If it is in the
+  /// work directory of a later `lethe run`, that command tries again.
   func removeFolder(_ path: String) {
     guard FileManager.default.fileExists(atPath: path) else { return }
     do {
@@ -113,8 +115,8 @@ extension PipelineRuntime {
     }
   }
 
-  /// Removes the folders of ended runs that an earlier process could not remove, because the disk was read-only or the
-  /// process had other permissions.
+  /// Removes the folders of ended runs that an earlier process could not remove, for example because the disk was
+  /// read-only or the process had other permissions.
   func removeFoldersOfEndedRuns() async throws {
     let prefix = "\(pipeline.definition.name)-"
     let names = (try? FileManager.default.contentsOfDirectory(atPath: workDirectory)) ?? []

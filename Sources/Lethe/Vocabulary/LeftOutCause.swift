@@ -2,9 +2,9 @@
 public enum LeftOutCause: String, Sendable, Hashable, Codable, CaseIterable {
   /// The value is NULL.
   case missing
-  /// The value has spaces or line breaks around the digits.
+  /// The value has spaces, tabs or line breaks around the digits.
   case blanks
-  /// The value has zeros before the digits.
+  /// The value has leading zeros.
   case leadingZeros = "leading_zeros"
   /// The value is a whole number outside of 1 to 2^63 - 1, or has a sign.
   case outOfRange = "out_of_range"

@@ -12,7 +12,8 @@ extension String {
   /// control characters. Queries, fragments and user names of URLs are removed. Tokens, passwords, keys and
   /// signatures in their usual forms are also removed.
   ///
-  /// - Parameter secrets: texts to remove wherever they occur.
+  /// - Parameter secrets: texts to remove wherever they occur. But a text that is one short word (`isPlainWord`) is
+  ///   kept, unless it is one of them.
   public func withoutSecrets(
     _ secrets: [String] = [], lengthMax: Int = String.outsideLengthMax
   ) -> String {

@@ -3,7 +3,7 @@
 /// Source: the layout of X's IDs since November 2010: 41 bits of milliseconds since 2010-11-04T01:42:54.657Z,
 /// then 22 other bits. Earlier IDs contain no time.
 public enum PostIDTime {
-  /// The zero of the milliseconds in an ID, as milliseconds since 1970.
+  /// The epoch of post IDs: the time at which the milliseconds in an ID are 0. In milliseconds since 1970.
   public static let epochMilliseconds: Int64 = 1_288_834_974_657
   /// The bits below the milliseconds.
   public static let otherBits = 22

@@ -20,7 +20,7 @@ public struct Proxy: Sendable, Hashable, CustomStringConvertible, CustomDebugStr
   public let origin: String
 
   /// - Parameters:
-  ///   - url: `[http://][USER:PASSWORD@]HOST[:PORT]`, or `socks5://HOST[:PORT]`.
+  ///   - url: `[http://][USER:PASSWORD@]HOST[:PORT]`, or `socks5://HOST[:PORT]`, or the same with `socks5h`.
   ///   - origin: the setting's name, for messages.
   /// - Throws: `ProxyRefusal`. Its text does not contain the URL.
   public init(_ url: String, origin: String) throws(ProxyRefusal) {
@@ -71,7 +71,7 @@ public struct ProxyRefusal: Error, Sendable {
   public let remedy: String
 }
 
-/// The proxies, and the hosts for which they are used.
+/// The proxies, and the hosts for which they are not used.
 ///
 /// The environment variables are those of curl and other programs: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
 /// `NO_PROXY`. Each name in lower case is read first.

@@ -1,4 +1,5 @@
-/// The App's bearer token. The description does not contain the token. Use `exposed` only for the Authorization header.
+/// The App's bearer token. The description does not contain the token. Use `exposed` only for the Authorization header,
+/// and to remove the token from texts.
 public struct BearerToken: Sendable, Hashable, CustomStringConvertible,
   CustomDebugStringConvertible,
   CustomReflectable
@@ -14,8 +15,8 @@ public struct BearerToken: Sendable, Hashable, CustomStringConvertible,
   public var customMirror: Mirror { Mirror(self, children: [:]) }
 }
 
-/// A URL with a credential in its query. Anyone who has the URL can upload or download the file. The description does
-/// not contain the query. The URL is never stored.
+/// The URL of an upload or a download. On a storage host, its query is a credential: anyone who has the URL can
+/// transfer the file. The description does not contain the query. The URL is never stored.
 public struct SignedURL: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible,
   CustomReflectable
 {

@@ -1,10 +1,10 @@
 /// How the files of jobs are uploaded: `api.profile`.
 public enum UploadProfile: String, Sendable, CaseIterable {
-  /// The host of the API's upload URLs decides. Jobs are created for uploads in one piece until an upload URL has
-  /// another host than the API. From then on, jobs are created for resumable uploads.
+  /// The API's responses decide. Jobs are created for resumable uploads if the last upload URL had another origin than
+  /// the API, and the API has not refused such a job. Otherwise, jobs are created for uploads in one piece.
   case auto
-  /// Files go to the API's own host, in one piece.
+  /// Jobs are created for uploads in one piece, to the API's own host.
   case native
-  /// Files go to a storage host, in parts.
+  /// Jobs are created for resumable uploads, in parts, to a storage host.
   case gcs
 }

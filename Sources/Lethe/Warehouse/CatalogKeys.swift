@@ -3,7 +3,8 @@ import PostgreSQL
 
 /// The key that identifies the rows of a table, and whether a row's version shows which transaction wrote it.
 struct RowIdentity: Sendable {
-  /// The table that identifies rows: the same for a partition and for its partitioned table.
+  /// The table by which rows are identified. For a partition, this is the topmost partitioned table, if it can be used
+  /// and has a key.
   let table: TableName
   /// The key's columns in order. Empty if the table has no key.
   let key: [String]
@@ -92,8 +93,8 @@ extension Catalog {
 
   // MARK: Row versions
 
-  /// Why the row versions of a table cannot be used, for the first part with a problem in the order of names. Nil if
-  /// they can be used.
+  /// Why the row versions of a table cannot be used. Nil if they can be used. If several parts have the same kind of
+  /// problem, the result names the first part in the order of names.
   private static func versionProblem(
     of table: Int64, on session: some Session
   ) async throws -> VersionProblem? {

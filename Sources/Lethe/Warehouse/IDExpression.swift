@@ -38,7 +38,7 @@ public struct IDExpression: Sendable {
     "\(sql(of: alias)) = \(kind.cast(other, from: otherKind))"
   }
 
-  /// The ID as a number; NULL for values that are not IDs.
+  /// The ID as a number. In numeric and text columns, a value that is not an ID becomes NULL. Integers are unchanged.
   public func number(of alias: SQL? = nil) -> SQL {
     IDKind.integer.cast(sql(of: alias), from: kind)
   }

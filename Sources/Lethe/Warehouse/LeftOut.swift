@@ -3,14 +3,16 @@ public import PostgreSQL
 public import Vocabulary
 
 extension WarehouseTable {
-  /// Counts the rows whose ID cannot be sent to the API. It reads the whole table only if an index cannot find these
-  /// rows: for text, and for numbers that may have decimal places.
+  /// Counts the rows whose ID cannot be sent to the API. If there are any, it also counts all rows of the dataset.
+  ///
+  /// If there are none, the whole table is read only if no index can find such rows: for text, and for numbers that may
+  /// have decimal places.
   ///
   /// - Parameter condition: the operator's condition; only rows that meet it are counted.
   public func leftOut(
     of id: IDExpression, where condition: String?, on session: some Session
   ) async throws -> LeftOutRows {
-    // The operator's SQL may end with a comment. The line break ends it, so that the parenthesis is not in it.
+    // The operator's SQL may end with a comment. The line break ends the comment, so that the parenthesis is not in it.
     let isIncluded: SQL = condition.map { "(\(trusted: $0)\n)" } ?? "true"
     let suspects: SQL = id.suspects.map { "(\($0)) AND " } ?? ""
     let counts = try await session.query(

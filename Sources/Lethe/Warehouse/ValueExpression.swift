@@ -22,7 +22,7 @@ public enum ValueExpression: Sendable, Equatable, CaseIterable {
     }
   }
 
-  /// - Parameter value: the text of the definition.
+  /// - Parameter value: the value's text in the definition; nil for NULL.
   public init?(_ value: String?, column: WarehouseTable.Column) {
     guard column.isTime, let value else { return nil }
     self.init(word: value)
@@ -47,8 +47,8 @@ enum VolatileTime {
   /// A date or timestamp literal with one of these words depends on the current time. PostgreSQL accepts even `now + 1`
   /// and `(today)`.
   private static let words: Set<String> = ["now", "today", "tomorrow", "yesterday"]
-  /// Keywords that PostgreSQL evaluates in SQL, but not in a literal. The names in `functions` count only with
-  /// parentheses, because they are ordinary words without them.
+  /// Keywords that are evaluated in SQL, but not in a literal. `sysdate` is Oracle's, and `getdate` is SQL Server's.
+  /// The names in `functions` count only with parentheses, because they are ordinary words without them.
   private static let keywords: Set<String> = [
     "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "sysdate",
   ]
@@ -67,7 +67,7 @@ enum VolatileTime {
     value.lowercased().split { !$0.isASCII || !$0.isLetter }.map(String.init)
   }
 
-  /// Whether a value is written as a call in SQL: `CURRENT_TIMESTAMP`, `localtime(3)`.
+  /// Whether a value is written as an SQL call for the current time: `CURRENT_TIMESTAMP`, `localtime(3)`.
   static func isCall(_ value: String) -> Bool {
     guard
       let call = value.lowercased().wholeMatch(
@@ -79,8 +79,8 @@ enum VolatileTime {
 }
 
 extension Checker {
-  /// Refuses a value that depends on the current time, because each run would set it again. Also refuses calls, which
-  /// are not evaluated in a literal, and `allballs`.
+  /// Refuses a literal that depends on the current time, because each run would set another time. Also refuses calls,
+  /// which are not evaluated in a literal, and `allballs`. A value for a column without times is not refused.
   /// - Returns: whether the value can be used.
   mutating func checkIsConstant(
     _ value: ColumnValue, in column: WarehouseTable.Column, of table: WarehouseTable, path: String

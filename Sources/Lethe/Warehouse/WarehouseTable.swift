@@ -3,7 +3,7 @@ public import PostgreSQL
 
 /// A table of the operator, as the database describes it.
 public struct WarehouseTable: Sendable {
-  /// The name in the definition.
+  /// The name that was looked up, such as the one in the definition.
   public let name: TableName
   /// The name with its schema.
   public let resolvedName: TableName
@@ -18,7 +18,7 @@ public struct WarehouseTable: Sendable {
   public var mayHideRows: Bool { rowsHiddenFrom.contains(.select) }
   /// The statements that a rule rewrites.
   let rewritten: Set<Privilege>
-  /// The share of the table's pages that an index-only scan does not have to read, 0 to 1.
+  /// The share of the table's pages that an index-only scan does not have to read, 0 to 1. It is 1 for a small table.
   let visibleShare: Double
   /// The first columns of indexes.
   let indexedColumns: Set<String>
@@ -31,7 +31,7 @@ public struct WarehouseTable: Sendable {
   /// The foreign keys that refer to the table, to a part of it or to a partitioned table above it.
   public let references: [ForeignKey]
   /// Each hold identifies its row by this table and `holdKey`. So a row has the same identity through a partition and
-  /// through the partitioned table.
+  /// through the partitioned table, if that table has a key and the role may read and change its rows.
   public let holdTable: TableName
   /// The columns that identify the rows of `holdTable`; empty without a key.
   public let holdKey: [Column]
@@ -43,7 +43,7 @@ public struct WarehouseTable: Sendable {
   public var hasTrustedVersions: Bool { versionProblem == nil }
 
   public var sql: SQL { resolvedName.sql }
-  /// The quoted name, for messages and remedies.
+  /// The quoted name, for messages, remedies and casts to regclass.
   public var quoted: String { resolvedName.quoted }
 
   public struct Column: Sendable {
@@ -79,7 +79,7 @@ public struct WarehouseTable: Sendable {
 
     public var isJSON: Bool { baseType == "jsonb" || baseType == "json" }
 
-    /// Whether PostgreSQL's `=` compares values of the type exactly. json, xml and the geometric types have no `=`, or
+    /// Whether values of the type are compared with PostgreSQL's `=`. json, xml and the geometric types have no `=`, or
     /// one that is not exact, so their values are compared as text.
     public var hasEquality: Bool {
       ![
@@ -158,7 +158,8 @@ public enum IDKind: Sendable, Equatable {
   }
 
   /// Converts an expression of another kind, so that PostgreSQL can use this column's index. If the conversion could
-  /// fail, a value that is not an ID becomes NULL, which equals nothing. So no error is raised.
+  /// fail, only values with the form of an ID are converted. Others become NULL, which equals nothing. So no error is
+  /// raised.
   public func cast(_ expression: SQL, from other: IDKind) -> SQL {
     switch (self, other) {
     case (.integer, .integer), (.numeric, .numeric), (.text, .text): expression
@@ -179,8 +180,10 @@ public enum IDKind: Sendable, Equatable {
     }
   }
 
-  /// The condition that a text is the number of an ID. It uses the collation C, because a nondeterministic collation
-  /// does not support patterns. So it works with any collation of the text.
+  /// The condition that a text has the form of an ID. The number may still exceed the range of bigint.
+  ///
+  /// The condition uses the collation C, because a nondeterministic collation does not support patterns. So it works
+  /// with any collation of the text.
   public static func isNumber(_ text: SQL) -> SQL {
     "(\(text)) COLLATE \"C\" ~ '^[1-9][0-9]{0,18}$'"
   }

@@ -70,7 +70,7 @@ public struct WorkFileError: ExplainedError, Sendable {
     }
   }
 
-  /// A person must correct permissions and mounts. The other causes can end by themselves.
+  /// The temporary causes can end by themselves. A person must remove the others, such as wrong permissions and mounts.
   public var disposition: Disposition {
     switch errno {
     case nil, .noSpace?, .diskQuotaExceeded?, .noSuchFileOrDirectory?, .staleNFSFileHandle?,

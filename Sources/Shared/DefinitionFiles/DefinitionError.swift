@@ -1,6 +1,7 @@
 public import Failures
 
-/// A mistake in a definition, with its position and remedy. It is thrown before anything runs.
+/// A mistake in a definition or a fault plan, with its position and remedy. A definition that does not fit the database
+/// is also reported as this error.
 public struct DefinitionError: ExplainedError, Sendable, Equatable {
   public let file: String
   /// The first line is 1; nil if the mistake is not on one line.

@@ -1,6 +1,6 @@
 package import Yams
 
-/// Parses a definition file and resolves YAML's own features: aliases, merges (`<<`) and duplicate keys.
+/// Parses a definition or a fault plan, and resolves YAML's own features: aliases, merges (`<<`) and duplicate keys.
 ///
 /// A value from an alias keeps the line of its anchor, because that is where to correct it.
 package struct YAMLText {
@@ -16,7 +16,7 @@ package struct YAMLText {
   private struct TooManyValues: Error {}
 
   /// - Parameter remedy: the remedy for an empty file.
-  /// - Returns: nil if the text is not YAML; the mistake is noted.
+  /// - Returns: nil if the text is empty, is not YAML or has too many values; the mistake is noted.
   package static func compose(
     _ yaml: String, whenEmpty remedy: String, _ mistakes: Mistakes
   ) -> Node? {
@@ -151,7 +151,7 @@ package struct YAMLText {
 }
 
 extension [Unicode.Scalar] {
-  /// The index of a position. libyaml counts lines and columns from 1.
+  /// The index of a position. Yams counts lines and columns from 1.
   fileprivate func index(ofLine line: Int, column: Int) -> Int? {
     var (index, current) = (startIndex, 1)
     while current < line, index < endIndex {

@@ -1,13 +1,14 @@
 /// An error for the operator of a program: what is wrong, where, and what to do about it.
 ///
-/// Its texts are safe to log: they never contain a row's values or a secret.
+/// `summary`, `remedy` and `description` are safe to log: they never contain a row's values or a secret. The `message`
+/// of a `PostgreSQLError` can contain values.
 public protocol ExplainedError: Error, CustomStringConvertible {
   /// What is wrong, without `context`.
   var message: String { get }
   var remedy: String { get }
   var context: ErrorContext { get }
   var disposition: Disposition { get }
-  /// What is wrong and where, in one line.
+  /// What is wrong and where, without the remedy.
   var summary: String { get }
 }
 
@@ -29,7 +30,7 @@ public enum Disposition: Sendable, Hashable, CaseIterable {
   case held
   /// A temporary problem: try again later.
   case temporary
-  /// Credentials, privileges or API credits are missing.
+  /// Credentials are missing or refused, or privileges or API credits are missing.
   case credentials
   /// Any other error.
   case failed

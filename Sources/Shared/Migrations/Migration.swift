@@ -36,7 +36,8 @@ public struct MigrationError: ExplainedError, Sendable {
 
 extension Migration {
   /// Reads the text of a migration file.
-  /// - Throws: `MigrationError` if a marker is missing, repeated or out of order.
+  /// - Throws: `MigrationError` if the file's name has no version, if a statement precedes the first marker, or if a
+  ///   marker is missing, repeated or out of order.
   public init(file: FilePath, text: String) throws {
     let fileName = file.lastComponent?.stem ?? ""
     let digits = fileName.prefix { $0.isNumber && $0.isASCII }
@@ -101,7 +102,7 @@ extension Migration {
     case up
     case down
 
-    /// dbmate's marker: `--`, spaces, `migrate:up`, options.
+    /// dbmate's marker: `--`, spaces, `migrate:up` or `migrate:down`, options.
     static func marker(in line: Substring) -> (Direction, options: Substring)? {
       guard line.hasPrefix("--") else { return nil }
       let rest = line.dropFirst(2).drop(while: \.isWhitespace)

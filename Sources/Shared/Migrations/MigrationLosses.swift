@@ -5,7 +5,7 @@ public struct MigrationLosses: Sendable, Equatable {
   public struct Table: Sendable, Equatable {
     /// The name with its schema.
     public let name: String
-    /// The columns that would be dropped. Empty if the whole table would be dropped.
+    /// The columns that would be dropped. Empty if the whole table would be dropped, or rows would be deleted from it.
     public let columns: [String]
     /// The number of rows that would be lost, or that have a value in these columns.
     public let rows: Int
@@ -16,7 +16,7 @@ public struct MigrationLosses: Sendable, Equatable {
     public let name: String
   }
 
-  /// The tables with rows, by name.
+  /// The tables that would lose rows or values, in the order of their names.
   public let tables: [Table]
   /// Triggers that would be dropped from tables that stay. Their function is in another schema than the table, so they
   /// were added later. An ingest guard is such a trigger.

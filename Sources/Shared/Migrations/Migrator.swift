@@ -3,7 +3,8 @@ internal import SystemPackage
 
 /// Applies and rolls back the migrations of a set. It records them in dbmate's table, `public.schema_migrations`, so
 /// that either program can continue the other's work. If that table belongs to another tool or cannot be created, it
-/// uses `lethe_migrations.schema_migrations`, which dbmate can use with its option `--migrations-table`.
+/// uses `lethe_migrations.schema_migrations`, which dbmate can use with its option `--migrations-table`. It also uses
+/// this second table if it exists and the first one has no versions of the set.
 ///
 /// An advisory lock lets only one migrator work on a database at a time; others wait.
 public struct Migrator: Sendable {
@@ -24,9 +25,10 @@ public struct Migrator: Sendable {
     self.set = set
   }
 
-  /// Applies the pending migrations, oldest first, each in its own transaction.
+  /// Applies the pending migrations, oldest first, each in its own transaction unless it has `transaction:false`.
   /// - Returns: the applied migrations.
-  /// - Throws: `MigrationError`, which names file and line. Earlier migrations stay applied.
+  /// - Throws: `MigrationError`, which names the file, and the line if it is known; `PostgreSQLError` if the error is
+  ///   temporary, or if the recorded versions cannot be read. Earlier migrations stay applied.
   @discardableResult
   public func up() async throws -> [Migration] {
     try await locked {
@@ -55,10 +57,11 @@ public struct Migrator: Sendable {
 
   /// The outcome of a rollback.
   public enum Rollback: Sendable {
-    /// No migration is applied.
+    /// No migration of this set is applied.
     case idle
     case rolledBack(Migration)
-    /// Nothing was changed, because the rollback would destroy the rows and triggers in `MigrationLosses`.
+    /// Nothing was changed, because the rollback would destroy the rows and triggers in `MigrationLosses`, or because
+    /// its losses are unknown.
     case wouldDestroy(Migration, MigrationLosses)
   }
 

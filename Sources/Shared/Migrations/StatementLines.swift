@@ -41,7 +41,8 @@ struct StatementLines {
       }
       return position
     }
-    /// A doubled quote counts as the end of one literal and the beginning of the next; the result is the same.
+    /// A doubled quote counts as the end of one literal and the beginning of the next. The result is the same, except
+    /// for an escape string with a backslash after a doubled quote: `E'a''b\'c'`.
     func endOfQuote() -> Int {
       let quote = bytes[index]
       let hasEscapes =

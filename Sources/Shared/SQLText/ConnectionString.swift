@@ -1,7 +1,8 @@
 /// A libpq connection string (`postgres://…` or `key=value …`). The string can contain a password, so the
 /// descriptions never show it.
 ///
-/// If the string is empty, libpq uses the `PG*` environment variables, the service file and `.pgpass`.
+/// For parameters that are not in the string, libpq uses the `PG*` environment variables, the service file and
+/// `.pgpass`.
 public struct ConnectionString: Sendable, Hashable, CustomStringConvertible,
   CustomDebugStringConvertible, CustomReflectable
 {

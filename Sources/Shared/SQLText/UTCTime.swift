@@ -6,7 +6,8 @@ extension SQL {
     case microseconds
   }
 
-  /// A time as ISO 8601 in UTC. Texts of the same precision have the same sort order as the times.
+  /// A time as ISO 8601 in UTC. For the years 1 to 9999, texts of the same precision have the same sort order as the
+  /// times.
   public static func utc(_ time: SQL, _ precision: TimePrecision = .seconds) -> SQL {
     let fraction: SQL =
       switch precision {

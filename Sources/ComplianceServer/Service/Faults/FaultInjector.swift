@@ -105,7 +105,7 @@ final class FaultInjector: Sendable {
   // MARK: Requests
 
   /// Handles a request, with the faults that are due for it.
-  /// - Throws: errors of `handle`, and `ConnectionCut`.
+  /// - Throws: errors of `handle`; `ConnectionCut`; errors of a fault, such as `CancellationError` during a delay.
   func respond(
     _ point: Fault.Point, _ exchange: Exchange, _ handle: () async throws -> Response
   ) async throws -> Response {

@@ -1,6 +1,7 @@
 internal import Checksums
 
-/// The bearer token of an App. Only its SHA-256 is kept, in memory and in the database.
+/// The bearer token of an App, or the token for the operator's pages. Only the SHA-256 of the token is kept: here, and
+/// for an App also in the database.
 public struct AppToken: Sendable, ExpressibleByStringLiteral {
   let fingerprint: [UInt8]
 

@@ -13,7 +13,8 @@ final class ConnectionLimiter: ChannelDuplexHandler {
   typealias OutboundIn = HTTPServerResponsePart
   typealias OutboundOut = HTTPServerResponsePart
 
-  /// An event: the handler starts to read the body. Then a client that sent `Expect: 100-continue` gets `100 Continue`.
+  /// An event: the request handler starts to read the body. Then a client that sent `Expect: 100-continue` gets
+  /// `100 Continue`.
   struct BodyRequested: Sendable {}
 
   /// An event: the connection closes after the current response.
@@ -34,7 +35,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     case host
   }
 
-  /// The values that all connections share.
+  /// The values that all connections of a listen address share.
   struct Shared: Sendable {
     let limits: ComplianceServer.ConnectionLimits
     let metrics: Metrics
@@ -83,7 +84,7 @@ final class ConnectionLimiter: ChannelDuplexHandler {
   func channelInactive(context: ChannelHandlerContext) {
     check?.cancel()
     shared.metrics.connectionEnded()
-    // Without this error, the handler would accept a part of the body as the complete body.
+    // Without this error, the request handler would accept a part of the body as the complete body.
     if pace.isReceiving { abortBody(.incompleteBody, context) }
     context.fireChannelInactive()
   }
@@ -285,8 +286,8 @@ final class ConnectionLimiter: ChannelDuplexHandler {
     }
   }
 
-  /// Closes the output side, then reads until the client closes the connection. If a server closes a connection while
-  /// input is unread, the client might not get the response.
+  /// Closes the output side, then reads until the client closes the connection, within the limits `restBytesMax` and
+  /// `restTime`. If a server closes a connection while input is unread, the client might not get the response.
   private func linger(_ context: ChannelHandlerContext) {
     if case .lingering = closeState { return }
     ignoresInput = true

@@ -12,7 +12,7 @@ struct ConnectionPace {
     case idle
     case slowBody
     case slowReader
-    /// The response is sent, and the rest of the request is too large or takes too long.
+    /// The last response is sent, and the further input is too large or does not end in time.
     case restTooLong
   }
 
@@ -34,7 +34,7 @@ struct ConnectionPace {
 
   private var sendBlockedSince: NIODeadline?
   private var sentBytes = 0
-  /// The number of bytes that the client had received at `sendBlockedSince`.
+  /// The number of sent bytes that were no longer in the server's memory at `sendBlockedSince`.
   private var receivedAtLastCheck = 0
 
   init(_ limits: ComplianceServer.ConnectionLimits, connected now: NIODeadline) {

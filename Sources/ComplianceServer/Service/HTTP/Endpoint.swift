@@ -6,7 +6,7 @@ enum Endpoint: String, Sendable, CaseIterable {
   case cancel
   case upload
   case download
-  /// The start of a resumable upload.
+  /// The start or the cancellation of a resumable upload.
   case session
   case openapi
   case health
@@ -15,6 +15,6 @@ enum Endpoint: String, Sendable, CaseIterable {
   case metrics
   case status
   case faults
-  /// A path that is no endpoint of this server.
+  /// A path that is no endpoint of this server, or a method that its path does not allow.
   case unknown
 }

@@ -15,7 +15,7 @@ struct PlainResponse: Sendable {
   ) -> PlainResponse {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    // These bodies contain only strings and numbers, so encoding cannot fail.
+    // Encoding fails only for numbers that are infinite or NaN. These bodies contain none.
     let bytes = (try? encoder.encode(body)) ?? Data()
     return PlainResponse(
       status: status, headers: [.contentType: mediaType], bytes: ByteBuffer(bytes: bytes))

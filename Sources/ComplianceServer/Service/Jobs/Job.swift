@@ -52,9 +52,9 @@ struct Job: Sendable {
   let createdAt: String
   let uploadExpiresAt: String
   let downloadExpiresAt: String
-  /// Whether the job still accepts its upload, by the database's clock when the row was read.
+  /// Whether `uploadExpiresAt` was in the future, by the database's clock when the row was read.
   let uploadIsOpen: Bool
-  /// Whether the result can still be downloaded, by the database's clock when the row was read.
+  /// Whether `downloadExpiresAt` was in the future, by the database's clock when the row was read.
   let downloadIsOpen: Bool
   let submissionFile: String?
   let resultFile: String?

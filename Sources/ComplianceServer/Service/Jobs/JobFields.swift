@@ -71,7 +71,7 @@ struct JobBody: Encodable {
   }
 }
 
-/// The response of every endpoint for one job.
+/// The response of the endpoints that create, show and cancel a job, and of the upload endpoint.
 struct JobResponse: Encodable {
   let data: JobBody
 }

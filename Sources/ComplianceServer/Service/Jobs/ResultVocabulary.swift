@@ -2,8 +2,8 @@
 ///
 /// docs/reference/result-words.md has a table with both sets.
 public enum ResultVocabulary: String, Sendable, CaseIterable {
-  /// The set of the API's overview page. The page has no reason for edits and no actions, so the guide's words are used
-  /// for these.
+  /// The set of the API's overview page. The page has no reason for edits and no actions. For these, the native profile
+  /// uses the guide's words.
   case overview
   /// The set of the integration guide of September 2026.
   case guide

@@ -26,11 +26,11 @@ struct SubmittedIDs {
   /// Reads a submission.
   ///
   /// - Parameters:
-  ///   - runIDsMax: how many IDs may be in memory at a time. Each ID uses 8 bytes.
+  ///   - runIDsMax: how many IDs may be sorted in memory at a time. Each ID uses 8 bytes.
   ///   - runPath: returns the path for the sorted run with this number.
   ///   - invalid: called with each invalid line and its line number, in order.
   ///   - read: called after each block, with its length in bytes.
-  /// - Throws: errors of `invalid`, `Errno`, `CancellationError`.
+  /// - Throws: errors of `invalid` and `read`, `Errno`, `CancellationError`.
   init(
     of path: FilePath, runIDsMax: Int, runPath: (Int) -> FilePath,
     invalid: (UnsafeRawBufferPointer, _ line: Int) throws -> Void, read: (Int) async throws -> Void

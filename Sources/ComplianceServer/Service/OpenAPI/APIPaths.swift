@@ -163,7 +163,7 @@ extension ServiceDescription {
     """#
   }
 
-  /// The operations on a job that was just created.
+  /// The link from the response of `createJob` to the operation that shows the new job.
   private static let links = #"""
     , "links": {
         "show": {"operationId": "showJob", "parameters": {"id": "$response.body#/data/id"}}

@@ -57,12 +57,12 @@ struct ServiceDescription: Sendable {
 
   // MARK: Shared parts
 
-  /// The problems that every operation can return before its handler gets the request.
+  /// The problems that every operation can return: for a malformed or slow request, and for a failure of the server.
   static let commonProblems: [Problem.Kind] = [
     .invalidRequest, .requestTimeout, .headerFieldsTooLarge, .internalError, .serviceUnavailable,
   ]
 
-  /// Returns the `responses` member of an operation.
+  /// Returns the value of an operation's `responses` member.
   /// - Parameter refusals: further problems, in addition to `commonProblems`.
   func responses(_ successes: [String], _ refusals: [Problem.Kind]) -> String {
     // A status with a special body is already in `successes`.

@@ -11,7 +11,8 @@ internal import Hummingbird
 /// `Host` that the browser sends.
 struct AdminAccess: Sendable {
   private let fingerprint: [UInt8]?
-  /// Whether only this machine can reach the server, and no proxy forwards requests to it.
+  /// Whether the server listens on a loopback address and has no public URL. A public URL means that a proxy forwards
+  /// requests of other machines.
   private let isLocal: Bool
 
   init(token: AppToken?, isLocal: Bool) {

@@ -41,14 +41,14 @@ struct Health: Sendable, Encodable {
   }
 }
 
-/// Checks the database and the spool. A check ends in time even if the database or the spool hangs.
+/// Checks the database and the spool. `health` returns in time even if the database or the spool hangs.
 struct HealthChecks: Service {
   private let database: SharedCheck
   private let spool: SharedCheck
   private let timeout: Duration
 
-  /// The time limit for the check of the database. After this time the connection is closed forcibly, and the next
-  /// check uses another connection.
+  /// The time limit for the check of the database, unless `timeout` is longer. After this time the connection is closed
+  /// forcibly, and the next check uses another connection.
   private static let databaseLimit = Duration.seconds(3)
 
   init(pool: ConnectionPool, spool: Spool, timeout: Duration) {

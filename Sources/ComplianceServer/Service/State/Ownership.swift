@@ -2,15 +2,15 @@ internal import Logging
 internal import PostgreSQL
 internal import ServiceLifecycle
 
-/// Ensures that only one server works on a database. Two servers would process, expire and delete each other's jobs.
-/// See `OwnershipLocks`.
+/// Ensures that only one server works on a database. Two servers would process and expire each other's jobs, and
+/// remove each other's files. See `OwnershipLocks`.
 actor Ownership {
   /// Limits on waiting.
   struct Timeouts: Sendable {
     /// How long to wait for a response of the database.
     let database: Duration
-    /// How long to wait until the sessions of an earlier server end, if this role lacks the privilege to terminate
-    /// them.
+    /// How long to wait until the sessions of an earlier server end, for example if this role lacks the privilege to
+    /// terminate them.
     let takeover: Duration
   }
 
@@ -161,7 +161,7 @@ actor Ownership {
   func use(_ pool: ConnectionPool) { self.pool = pool }
 
   /// Opens a session that may change the database while this server is the owner. If the owner's session was lost, the
-  /// function waits up to a second for a new one. So a request right after an outage does not fail.
+  /// function waits up to a second for a new one. So a request right after an outage normally succeeds.
   func workingSession() async throws -> Connection {
     if let session = try await joinedSession() { return session }
     try await regain()
@@ -185,8 +185,8 @@ actor Ownership {
   private func joinedSession() async throws -> Connection? {
     let session = try await database.connect(as: "compliance-server")
     do {
-      // Normally the statements of requests take milliseconds. Without the timeout, a statement that hangs could block
-      // requests forever.
+      // Normally the statements of requests take milliseconds. Without the timeout, the pool would abort the session of
+      // a statement that hangs, and PostgreSQL could still complete the statement later.
       try await session.execute("SET statement_timeout = '30s'")
       if try await OwnershipLocks.join(session, term: term) { return session }
       await session.close()
@@ -204,7 +204,7 @@ actor Ownership {
     guard term == self.term else { throw Self.lost }
   }
 
-  /// - Throws: `PostgreSQLError` if the session is lost, or if its server has become a standby.
+  /// - Throws: `PostgreSQLError` if the session is lost, or if PostgreSQL has become a standby.
   private func ping() async throws {
     let isStandby = try await connection.withLimit(timeouts.database) {
       try await $0.query("SELECT pg_is_in_recovery()").onlyRow(as: Bool.self)
@@ -212,7 +212,8 @@ actor Ownership {
     guard !isStandby else { throw Self.onStandby }
   }
 
-  /// Checks that this server is still the owner. If the connection was lost, the server becomes the owner again.
+  /// Checks that this server is still the owner. If the connection was lost, the server tries to become the owner
+  /// again.
   /// - Throws: `StartError` if another server has become the owner. Then this server must stop.
   func keep() async throws {
     let check = self.check ?? Task { try await self.checkOwner() }

@@ -6,7 +6,7 @@ internal import PostgreSQL
 /// - `owner`: the server with the session that holds this lock is the owner.
 /// - `term`: a random number that the owner's session also locks. The server's other sessions recognize the owner's
 ///   session by this lock.
-/// - `fence`: each session that changes the database locks the fence in shared mode, and then checks that the `term` is
+/// - `fence`: each working session of a server locks the fence in shared mode, and then checks that the `term` is
 ///   still locked. A new owner waits until it can lock the fence in exclusive mode. Then no session of an earlier
 ///   server is left. A later session of that server fails the check, because its term is no longer locked.
 enum OwnershipLocks {

@@ -45,8 +45,8 @@ final class Spool: Sendable {
   ///   - bytesExpected: the Content-Length, if the request has one.
   ///   - exchange: counts the received bytes. A fault plan can limit how many of them are stored.
   /// - Returns: the number of stored bytes.
-  /// - Throws: a 413 problem as soon as more than `bytesMax` bytes arrive; a 400 problem if the upload ends too early.
-  ///   After any error the file is removed.
+  /// - Throws: a 413 problem as soon as more than `bytesMax` bytes arrive; a 400 problem if the upload ends too early;
+  ///   a 408 problem if it arrives too slowly; errors of the file system. After any error the file is removed.
   func storeUpload<Body: AsyncSequence>(
     _ bytes: Body, as name: String, bytesExpected: Int?, bytesMax: Int,
     exchange: Exchange
@@ -156,7 +156,7 @@ final class Spool: Sendable {
   ///   - stored: the file's recorded length. Bytes after it are overwritten.
   ///   - skipped: how many bytes at the beginning of the part are already stored.
   ///   - bytesMax: the largest length of the part, including the skipped bytes.
-  /// - Returns: the file's new length, and whether the whole part arrived.
+  /// - Returns: how many bytes of the upload are now in the file, and whether the request's body arrived completely.
   /// - Throws: a 413 problem if the part has more than `bytesMax` bytes. The recorded length does not change.
   func storePart<Body: AsyncSequence>(
     _ bytes: Body, to name: String, after stored: Int64, skipping skipped: Int, bytesMax: Int,
@@ -247,15 +247,15 @@ final class Spool: Sendable {
     return blocks * UInt64(disk.f_frsize) >= freeBytesMin ? .ok : .full
   }
 
-  /// Removes a file. A missing file is not an error.
+  /// Removes a file. An error is ignored, because the sweeper tries again.
   func remove(_ name: String) async {
     _ = try? await FileSystem.shared.removeItem(at: path(name))
   }
 
   // MARK: Names
 
-  /// Returns the names of the files that are not being written. If the database does not refer to one of these files
-  /// now, it never will.
+  /// Returns the names of the files for which no call of `withNewName` is running. If the database does not refer to
+  /// one of these files now, it never will.
   func closedNames() throws -> [String] {
     // The directory must be listed before the open names are read. A listed file that is closed in between is already
     // recorded in the database, or never will be. In the other order, a new file could look closed.

@@ -6,10 +6,10 @@ extension Ownership {
   /// Returns the spool directory of this database, and marks it as such.
   ///
   /// - Parameters:
-  ///   - directory: from `--spool`; nil means a directory in `state` that is named after this database.
+  ///   - directory: from `--spool`; nil means a directory in `state` whose name contains this database's ID.
   ///   - state: the directory that contains the default spool directories.
-  /// - Throws: `StartError` if the directory belongs to another database, the job files are in another directory, or
-  ///   the directory cannot be written.
+  /// - Throws: `StartError` if the directory belongs to another database, does not contain the job files of this
+  ///   database, or cannot be written; `PostgreSQLError`.
   func spoolDirectory(_ directory: FilePath?, in state: FilePath) async throws -> FilePath {
     let known = try await connection.query("SELECT id::text, directory FROM compliance.spool")
       .firstRow(as: String.self, String.self)

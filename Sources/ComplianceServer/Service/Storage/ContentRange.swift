@@ -6,7 +6,8 @@ enum ContentRange: Equatable {
   case query(total: Int?)
 
   /// Parses the value of the header.
-  /// - Returns: nil if the text has none of these forms.
+  /// - Returns: nil if the text has none of these forms, a number has more than 15 digits, or the last byte is before
+  ///   the first one or not below the total.
   init?(_ text: String) {
     guard text.hasPrefix("bytes ") else { return nil }
     let parts = text.dropFirst(6).split(separator: "/", omittingEmptySubsequences: false)

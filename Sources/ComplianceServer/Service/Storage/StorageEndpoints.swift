@@ -122,7 +122,7 @@ struct StorageEndpoints: Sendable {
       range = .part(first: 0, last: nil, total: nil)
     }
     if case .part = range, !request.announcesBody { throw Self.withoutBody }
-    // A query does not lock the session, so it does not block the upload of a part.
+    // A query locks the session only if all bytes are stored. Otherwise it could block the upload of a part.
     if case .query(let total) = range {
       guard !sessions.isReceiving(session) else { throw Self.anotherPart }
       let upload = try await openSession(session, of: id, alsoComplete: true)
@@ -219,7 +219,8 @@ struct StorageEndpoints: Sendable {
 
   /// Returns a session that can still be used.
   /// - Parameter alsoComplete: whether a complete session is returned, too.
-  /// - Throws: a 404 problem for an unknown session; 410 for a session that has ended.
+  /// - Throws: a 404 problem for an unknown session; 410 if the session has ended, or if its job no longer waits for an
+  ///   upload.
   private func openSession(
     _ session: String, of id: Int64, alsoComplete: Bool
   ) async throws -> UploadSession {
@@ -229,7 +230,7 @@ struct StorageEndpoints: Sendable {
     case .open:
       guard let job = try await store.storageJob(id) else { throw Self.noSuchUpload }
       if job.status == .created { return upload }
-      // The server crashed between the update of the job and the update of the session.
+      // The job was updated, but the session was not, for example because the server crashed in between.
       if job.submissionFile == upload.file, alsoComplete {
         try await sessions.completed(session)
         return UploadSession(

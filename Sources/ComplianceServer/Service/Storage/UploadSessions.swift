@@ -15,7 +15,7 @@ struct UploadSession: Sendable {
 
   let jobID: Int64
   let file: String
-  /// How many bytes are on disk.
+  /// How many bytes are stored. Bytes of the file after these do not count.
   let storedBytes: Int64
   let state: State
 }
@@ -42,7 +42,7 @@ final class UploadSessions: Sendable {
     return try await body()
   }
 
-  /// Marks the sessions that are receiving a part as used. Otherwise a session could count as abandoned while it
+  /// Updates `used_at` of the sessions that are receiving a part. Otherwise a session could count as abandoned while it
   /// receives a part that takes long.
   func markReceivingAsUsed() async throws {
     let ids = receiving.withLock { $0 }.map { SHA256.hash($0).hexString }

@@ -4,8 +4,8 @@ public import Failures
 ///
 /// Its text is safe to log, because it never contains the token or a signed query.
 public struct APIError: ExplainedError, Sendable {
-  /// The kind of error. Callers decide by this kind. `StatusTable` derives it from the status and the problem's type,
-  /// never from the text.
+  /// The kind of error. Callers decide by this kind. For an error response, `StatusTable` derives it from the status
+  /// and from the problem's type, reason, title or code, never from other text.
   public enum Kind: Sendable, Equatable, CaseIterable {
     /// The request is wrong. A retry would fail, too.
     case invalidRequest
@@ -49,8 +49,8 @@ public struct APIError: ExplainedError, Sendable {
     case hostNotAllowed
     /// The received result differs from its announced checksum, or cannot be decompressed completely.
     case incompleteResult
-    /// The response to a download is not a result, such as an HTML page, or it cannot be checked, because it has
-    /// neither a length nor a checksum.
+    /// The response to a download is not a result, such as an HTML page; is larger than any result of the job; has an
+    /// unknown content coding; or has nothing that shows whether it is complete.
     case noResult
   }
 

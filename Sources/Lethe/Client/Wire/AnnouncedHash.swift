@@ -1,8 +1,8 @@
 import Checksums
 import Foundation
 
-/// Compares the checksums that a server announces (`x-goog-hash: crc32c=…,md5=…` in base64) with the
-/// bytes of the body as they arrive. Only announced checksums are computed.
+/// Compares the checksums that a server announces (`x-goog-hash: crc32c=…,md5=…` in base64) with the checksums of the
+/// bytes that are passed to `update`. Only announced checksums are computed.
 ///
 /// Source: Google Cloud Storage's XML API. X served results from it until August 2026.
 struct AnnouncedHash {

@@ -21,7 +21,8 @@ enum StatusTable {
     return call.carriesBytes ? ofBytes(status, call) : ofJSON(status, call)
   }
 
-  /// The kind of error by the problem type, which has priority over the status. A storage host uses other types.
+  /// The kind of error by the problem type, which has priority over the status. Nil if the status decides. In an upload
+  /// or a download, refused credentials and a missing object concern only the URL, so the status decides.
   private static func kind(_ cause: ProblemCause?, for call: Endpoint) -> APIError.Kind? {
     switch cause {
     case .creditsDepleted: .creditsDepleted

@@ -2,8 +2,8 @@ import Evidence
 import Ledger
 import Vocabulary
 
-/// All records of an ID as JSON. IDs are strings, because many JSON readers cannot represent all 64-bit
-/// integers. A key without a known value is left out.
+/// All records of an ID as JSON. The IDs of posts and users are strings, because many JSON readers cannot represent all
+/// 64-bit integers. A key without a value is left out.
 struct AuditTrailResult: Encodable {
   let id: String
   let is_known: Bool

@@ -277,7 +277,7 @@ private struct GuardLine: Encodable {
   /// The largest number of faults of one kind that are listed. The others are only counted.
   private static let shownMax = 10
 
-  /// The faults, the failed attempts of the test and the attempts that were not possible, as text.
+  /// The faults, the test rows that the guard did not stop, and the tests that were not possible, as text.
   static func problems(_ installed: InstalledGuard, _ proof: GuardProof?) -> [String] {
     func some(_ all: [String]) -> [String] {
       all.prefix(shownMax)

@@ -4,7 +4,8 @@ import Foundation
 import Ledger
 import PostgreSQL
 
-/// `lethe guard repair PIPELINE`: removes tombstones that were created from IDs that are neither posts' nor users' IDs.
+/// `lethe guard repair PIPELINE`: removes tombstones of the wrong type. They were created from rows whose IDs have
+/// another type.
 struct GuardRepair: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "repair",

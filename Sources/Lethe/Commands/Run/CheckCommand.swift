@@ -109,7 +109,7 @@ struct CheckCommand: AsyncParsableCommand, OutputCommand {
     return Failure(code: status.word, message: first.message + more, remedy: first.remedy)
   }
 
-  /// The first line of the result. Nil if there is an error or a warning.
+  /// The first line of the result. Nil if a finding is an error or a warning. Findings about the API do not count.
   private static func verdict(
     _ file: String, _ findings: [Finding], _ rehearses: Bool
   ) -> String? {

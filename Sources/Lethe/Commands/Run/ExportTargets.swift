@@ -8,7 +8,8 @@ enum StandardOutput {
   private static let waitMilliseconds: Int32 = 100
 
   /// Writes all bytes, and returns when they are written.
-  /// - Throws: `CancellationError`, even while the reader does not read; `CommandError` if stdout is closed.
+  /// - Throws: `CancellationError`, even while the reader does not read; `CommandError` if stdout cannot be written,
+  ///   for example because the reader has closed it.
   static func write(_ bytes: [UInt8]) async throws {
     var written = 0
     while written < bytes.count {

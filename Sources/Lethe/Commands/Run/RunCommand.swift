@@ -120,7 +120,8 @@ private struct RunResult: Encodable {
   let preparation: RunPreparation
   let newest: RunReport?
   let finishedEarlier: [RunReport]
-  /// Describes the work that waits for an operator, in any of the runs. Nil if there is none.
+  /// Describes why no new run could start, or else the work that waits for an operator, in any of the runs. Nil if
+  /// there is neither.
   let error: Failure?
 
   init(_ preparation: RunPreparation, _ reports: [RunReport], error: Failure?) {

@@ -74,7 +74,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let host: String
     let process_id: Int32
     let since: String
-    /// Until then, no other process takes over from it, even if it does not respond.
+    /// Until then, another process takes over from it only if this process is known to have ended.
     let expires_at: String
     let work: [String]
 
@@ -110,8 +110,8 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let run_id: Int64
     let pipeline: String
     let status: String
-    /// Whether a process works on the pipeline now. A run with the status `running` but without a process was
-    /// interrupted, or waits for the next stage command.
+    /// Whether the run is unfinished and a process works on its pipeline now. A run with the status `running` but
+    /// without a process was interrupted, or waits for the next stage command.
     let in_progress: Bool
     let started_at: String
     let finished_at: String?
@@ -221,7 +221,7 @@ private struct PipelineStatus {
     return runs.filter { seen.insert($0.pipeline).inserted }
   }
 
-  /// The exports of each pipeline's newest run that failed.
+  /// The failed exports of each pipeline's newest run.
   private var failedExports: [String] {
     newestRuns.flatMap { run in
       run.failedDatasets.sorted { $0.key < $1.key }.map { dataset, why in

@@ -52,7 +52,7 @@ package struct ActionVocabulary: Sendable {
   /// The words of the actions that remove data.
   package var redactingWords: [String] { kinds.filter { $0.isRedacting }.map { $0.word } }
 
-  /// The words that a definition writes as a mapping: `{protect: …}`.
+  /// The words that a definition can write as a mapping: `{protect: …}`.
   fileprivate var keys: [String] { kinds.filter { $0.allowsMapping }.map { $0.word } }
 
   /// The remedy for an unknown action: `write delete, ignore or {protect: …}`.

@@ -29,7 +29,7 @@ extension ColumnValue {
   }
 
   /// Reads the columns and values of a required key.
-  /// - Returns: nil if the key is missing, or if one of the values is not valid. The mistake is then in `map.mistakes`.
+  /// - Returns: nil if the key is missing, or if its value is not valid. The mistake is then in `map.mistakes`.
   static func all(_ map: YAMLMap, _ key: String) -> [ColumnValue]? {
     guard let node = map.requiredNode(key),
       let columns = YAMLMap(node, path: map.name(key), keys: .names, map.mistakes)

@@ -1,4 +1,5 @@
-/// The action that does nothing. A definition must have an action for each reason, so it names this one explicitly.
+/// The action that does nothing. A dataset must have an action for each reason of its type, so it names this one
+/// explicitly.
 package struct IgnoreAction: RowAction {
   package static let word = "ignore"
   package static let form = word

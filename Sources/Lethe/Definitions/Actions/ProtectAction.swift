@@ -1,8 +1,8 @@
 package import DefinitionFiles
 package import SQLText
 
-/// The action that hides the row by setting columns. A hold keeps the columns' former values. The row gets these values
-/// back when no ID holds it any more.
+/// The action that hides the row by setting columns. Unless `restore` is `none`, a hold keeps the columns' former
+/// values, and the row gets these values back when no ID holds it any more.
 package struct ProtectAction: RowAction {
   package static let word = "protect"
   package static let missingMappingError: (message: String, remedy: String)? = (

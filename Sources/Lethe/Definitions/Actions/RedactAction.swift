@@ -1,4 +1,4 @@
-/// The action that removes the content from the row. The row stays as its own tombstone.
+/// The action that removes the content from the row. The row itself stays.
 package struct RedactAction: ErasingAction {
   package static let word = "redact"
   package static let isRemoving = true

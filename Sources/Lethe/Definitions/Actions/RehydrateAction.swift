@@ -1,7 +1,8 @@
 package import DefinitionFiles
 package import SQLText
 
-/// The action that queues the ID to be fetched again, and can mark its row as stale by setting columns.
+/// The action that queues the ID to be fetched again, and can mark its row as stale by setting columns. In a target, it
+/// only marks rows.
 package struct RehydrateAction: RowAction {
   package static let word = "rehydrate"
   package static let form = word

@@ -86,7 +86,7 @@ struct WrittenRestore {
   let values: [Located<ColumnValue>]
   let ifWritten: Located<String>?
 
-  /// - Returns: nil if the node is not valid. The mistake is then in `protect.mistakes`.
+  /// - Returns: nil if the node is null, a list or an empty mapping. Mistakes are added to `protect.mistakes`.
   init?(_ node: Node, in protect: YAMLMap) {
     let path = protect.name("restore")
     let expected = "none, former or {column: value, …}"

@@ -6,7 +6,8 @@ package import SQLText
 ///
 /// Each action is one type in one file. To add an action, add such a file, an entry in `ActionVocabulary.standard`, and
 /// the action's word in the ledger's enum type `lethe.action`. Statements, holds, limits, records, plans and checks
-/// use only this protocol.
+/// use only this protocol, except that a few conditions on records name an action by its word: `delete`, `redact`,
+/// `scrub_geo` or `rehydrate`.
 package protocol RowAction: RowChange {
   /// The action's key in the runs' copies of the definition. It must never change, because older runs contain it.
   static var storedKey: String { get }
@@ -33,8 +34,7 @@ package protocol RowAction: RowChange {
   init(stored container: KeyedDecodingContainer<StoredKey>) throws
   func encode(into container: inout KeyedEncodingContainer<StoredKey>) throws
 
-  /// The change that restores rows. An older version of Lethe changed them, and it had no holds yet. Nil if there is
-  /// none.
+  /// The change that restores rows that a version of Lethe without holds has protected. Nil if there is none.
   var formerRestore: FormerRestore? { get }
   /// The requirements for a table, for `lethe check`.
   var requirements: [ActionRequirement] { get }
@@ -45,11 +45,12 @@ package protocol RowChange: Sendable, Hashable {
   /// The change's name in definitions, in `lethe.action` and in reports: `scrub_geo`.
   static var word: String { get }
 
-  /// Whether the change removes data from a row, and so counts towards the limits.
+  /// Whether the change deletes or hides rows, or removes data from them, and so counts towards the limits.
   static var isRedacting: Bool { get }
-  /// Whether the change removes all content of a row. Such rows leave tombstones.
+  /// Whether the change removes all content of a row. The IDs of such posts and users leave tombstones, unless the
+  /// dataset has `tombstones: false`.
   static var isRemoving: Bool { get }
-  /// Whether the event's ID is queued to be fetched again.
+  /// Whether the event's ID is queued to be fetched again. This has an effect only in a dataset's own actions.
   var queuesIDs: Bool { get }
   /// Whether the change is made only once for each edit of a post, because the row might already have been fetched
   /// again after the edit.
@@ -87,7 +88,8 @@ package enum ActionRequirement: Sendable, Hashable {
   case value(ColumnValue)
   /// The column exists and contains JSON.
   case json(String)
-  /// The rows have a key, so that they can be found and restored.
+  /// The rows have a key that the action does not set, so that they can be found and restored. With `wait`, the table's
+  /// row versions must show each change.
   case holds(setting: [ColumnValue], fallback: [ColumnValue], Restore.IfWritten)
 }
 

@@ -15,8 +15,8 @@ package struct BatchLedger: Sendable {
     let removing: [String]
     /// The reasons whose IDs are queued to be fetched again.
     let queueing: [String]
-    /// Whether event records were ever pruned. If so, the record of an edit can be missing, although a trace of the
-    /// edit exists.
+    /// Whether event records might have been pruned. If so, the record of an edit can be missing, although a trace of
+    /// the edit exists.
     let hasPrunedRecords: Bool
 
     package init(
@@ -57,8 +57,8 @@ package struct BatchLedger: Sendable {
 
   // MARK: Protections without holds
 
-  /// Ends the protections that the batch's answers end. Call it before the rows are changed. A protection stays if its
-  /// answer is newer than the chunk's answer.
+  /// Ends the protections that the batch's answers end. Call it before the rows are changed. A protection stays unless
+  /// its answer is older than the chunk's answer.
   /// - Returns: whether any protection was ended.
   package func endProtections(_ range: EventRange) async throws -> Bool {
     guard range.mayRestore else { return false }

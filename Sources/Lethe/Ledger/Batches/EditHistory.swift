@@ -3,8 +3,8 @@ package import SQLText
 /// The edits of posts that a dataset has already applied.
 package struct EditHistory: Sendable {
   let origin: BatchOrigin
-  /// Whether event records were ever pruned. If so, the record of an edit can be missing, although a trace of the edit
-  /// exists.
+  /// Whether event records might have been pruned. If so, the record of an edit can be missing, although a trace of the
+  /// edit exists.
   let hasPrunedRecords: Bool
 
   package init(_ origin: BatchOrigin, hasPrunedRecords: Bool) {
@@ -13,8 +13,9 @@ package struct EditHistory: Sendable {
   }
 
   /// The condition that the dataset has not applied the edit before. A dataset applies an edit only once, because the
-  /// post might already have been fetched again after the edit. Edits with the same times from the platform are the
-  /// same edit. All edits without any time are treated as one edit. Records of this batch are ignored.
+  /// post might already have been fetched again after the edit. Edits of a post with the same time from the platform
+  /// are the same edit. All edits of a post without any time are treated as one edit. Records of this batch are
+  /// ignored.
   ///
   /// - Parameter label: the label of the change that an edit makes to rows. Nil for the change that only queues the ID.
   package func isNewEdit(label: String?) -> SQL {
@@ -45,7 +46,7 @@ package struct EditHistory: Sendable {
   }
 
   /// The condition that the last result with an answer for the ID of the event `s` has left no trace of the same edit.
-  /// A trace is enough, although the record that it repeats might be pruned.
+  /// A trace is enough, even if the record that it repeats was pruned.
   private var isNotTraced: SQL {
     """
     NOT EXISTS (

@@ -78,9 +78,10 @@ struct EventRecords {
     return ctes
   }
 
-  /// Writes the tombstones. The event means that the ID is deleted, so it leaves a tombstone even if the row was
-  /// missing. ON CONFLICT makes a batch 10 % slower than a join that leaves out existing tombstones. But ON CONFLICT
-  /// does not depend on the plan. With a bad plan, the join took ten times as long as the rest of the statement.
+  /// Writes the tombstones. The dataset's action for the event removes the ID's content, so the ID leaves a tombstone
+  /// even if its row was missing. ON CONFLICT makes a batch 10 % slower than a join that leaves out existing
+  /// tombstones. But ON CONFLICT does not depend on the plan. With a bad plan, the join took ten times as long as the
+  /// rest of the statement.
   private func tombstoneCTE(_ range: EventRange) -> [SQL] {
     guard range.mayContain(answers.removing) else { return [] }
     return [

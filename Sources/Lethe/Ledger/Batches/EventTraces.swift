@@ -1,9 +1,10 @@
 internal import SQLText
 
-/// Writes traces for the events that repeat their ID's newest record and have changed nothing.
+/// Writes traces for the events that repeat the newest record that the dataset has of their ID, and have changed
+/// nothing.
 extension EventRecords {
-  /// The condition that an event `s`, which has changed no row, is the same as the newest record of its ID. If answers
-  /// repeat, the first answer has a record, and the others have traces.
+  /// The condition that an event `s`, which has changed no row, is the same as the newest record that the dataset has
+  /// of its ID. If answers repeat, the first answer has a record, and the others have traces.
   ///
   /// Records are looked up only by ID. PostgreSQL might run a join with their chunks in the other direction, and read
   /// all records of all chunks for each event. With `IS TRUE`, PostgreSQL cannot convert the IN condition to a join,
@@ -30,7 +31,8 @@ extension EventRecords {
   /// bytes become part of the batch's hash.
   func tracesCTE(_ range: EventRange) -> SQL {
     let action = forAnswer(range) { _, action, _ in action }
-    // The number of bytes of the largest distance from first_id: half of the number of its hexadecimal digits.
+    // The number of bytes of the largest distance from first_id: half of the number of its hexadecimal digits, rounded
+    // up.
     let width: SQL = "(length(to_hex(s.last_id - s.first_id)) + 1) / 2"
     func times(_ column: SQL) -> SQL {
       "CASE WHEN s.action = 'rehydrate' THEN pg_catalog.array_agg(s.\(column) ORDER BY s.id) END"

@@ -1,7 +1,7 @@
 package import SQLText
 
-/// The parts of apply's statements for the holds of one table's rows. They are common table expressions in the
-/// statement that changes the rows.
+/// The SQL of apply for the holds of one table's rows. Most of it is common table expressions in the statement that
+/// changes the rows.
 package struct HoldStatements: Sendable {
   let origin: BatchOrigin
   /// The value of `lethe.hold.table_name`.

@@ -3,8 +3,8 @@ internal import Definitions
 public import PostgreSQL
 import Vocabulary
 
-/// The records of apply, for the step from `collected` to `applied`. They are written in the same transaction as the
-/// changed rows.
+/// The records of apply, for the step from `collected` to `applied`. The record of a batch is written in the same
+/// transaction as the rows that the batch changes.
 extension ChunkLedger {
   /// `lethe.collected` is truncated only if it is larger. Otherwise, deleting rows is faster than creating new files.
   private static let truncatedBytesMin: Int64 = 1 << 20
@@ -120,8 +120,8 @@ extension ChunkLedger {
     ).onlyRow(as: Int64?.self)
   }
 
-  /// Whether event records were ever pruned. If so, the records of old edits can be missing, although their traces
-  /// exist.
+  /// Whether event records might have been pruned: whether the chain has a record of any prune, of event records or of
+  /// quarantined lines. If so, the records of old edits can be missing, although their traces exist.
   public func hasPrunedRecords() async throws -> Bool {
     try await connection.query("SELECT EXISTS (SELECT FROM lethe.seal WHERE kind = 'prune')")
       .onlyRow(as: Bool.self)
@@ -173,8 +173,8 @@ extension ChunkLedger {
       "SELECT FROM lethe.chunk WHERE chunk_id = \(chunk.id) FOR NO KEY UPDATE")
   }
 
-  /// The digest of a batch's event records and traces: the number of events, and the hash that `lethe.event_digest`
-  /// computes.
+  /// The digest of a batch's event records and traces: the number of event records and traced events, and the hash that
+  /// `lethe.event_digest` computes.
   public struct EventDigest: Sendable {
     public let records: Int
     public let sha256: [UInt8]
@@ -221,8 +221,8 @@ extension ChunkLedger {
     return EventDigest(records: records, sha256: sha256)
   }
 
-  /// Ends the chunk after all its events are applied. It records that the IDs with an answer were checked, and seals
-  /// the job's record. It deletes the collected events, because each of them has a record or a trace now.
+  /// Ends the chunk after all its events are applied. It records the key ranges that were checked, and seals the job's
+  /// record. It deletes the collected events, because each of them has a record or a trace now.
   public func chunkApplied(
     _ chunk: Chunk, after through: Int64, jobID: Int64, on transaction: Transaction
   ) async throws {

@@ -1,7 +1,7 @@
 public import Logging
 
 extension Chunk {
-  /// What the log lines about the chunk name: the stage, the run, the dataset, the chunk and the job.
+  /// The metadata of log lines about the chunk: the stage, the run, the dataset, the chunk and the job.
   /// - Parameter job: the API's ID of the job, or its name if it has no ID. Nil if the line is not about a job.
   public func metadata(_ stage: String, job: String? = nil) -> Logger.Metadata {
     var metadata: Logger.Metadata = [
@@ -13,7 +13,7 @@ extension Chunk {
 }
 
 extension ExportLedger {
-  /// What the log lines about the export of a dataset name: the stage, the run and the dataset.
+  /// The metadata of log lines about the export of a dataset: the stage, the run and the dataset.
   public func metadata(_ dataset: String) -> Logger.Metadata {
     ["stage": "export", "run": "\(run.id)", "dataset": "\(dataset)"]
   }

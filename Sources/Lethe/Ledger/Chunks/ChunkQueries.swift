@@ -69,7 +69,7 @@ public struct ChunkLedger: Sendable {
     return chunk
   }
 
-  /// The chunks of a run that are in one of `states`, ordered by dataset and key range.
+  /// The chunks of a run that are in one of `states`, ordered by chunk ID.
   public func chunks(of runID: Int64, in states: [ChunkState]) async throws -> [Chunk] {
     try ChunkQueries.chunks(
       from: await connection.query(

@@ -136,9 +136,9 @@ extension ChunkLedger {
     try await connection.execute(recording: .statisticsRefreshed, "ANALYZE lethe.collected")
   }
 
-  /// Refreshes the statistics of the holds if there are many more holds than at the last refresh. Call it after holds
-  /// were committed. While all holds belong to an open transaction, PostgreSQL would record that the table has pages
-  /// but no rows, and would use these statistics for its plans.
+  /// Refreshes the statistics of the holds if the table of the holds or of the holders has grown by more than 20 %
+  /// since the last refresh. Call it after holds were committed. While all holds belong to an open transaction,
+  /// PostgreSQL would record that the table has pages but no rows, and would use these statistics for its plans.
   public func refreshHoldStatistics() async throws {
     let haveGrown = try await connection.query(
       """

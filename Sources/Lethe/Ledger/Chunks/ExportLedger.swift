@@ -17,7 +17,7 @@ public struct ExportLedger: Sendable {
   }
 
   public struct Progress: Sendable {
-    /// The largest ID in a recorded chunk. All smaller IDs are in recorded chunks, too.
+    /// The last ID that was exported to a recorded chunk. The export continues after it. 0 before the first chunk.
     public let exportedThrough: Int64
     public let chunks: Int
     public let isFinished: Bool
@@ -96,8 +96,7 @@ public struct ExportLedger: Sendable {
   }
 
   /// Records the number of a dataset's rows that are not exported.
-  /// - Parameter why: the limit that stops the whole dataset. Nil if no limit stops it. It must not contain the content
-  ///   of a row.
+  /// - Parameter why: why the dataset is not exported. Nil if it is exported. It must not contain the content of a row.
   public func leftOutCounted(
     _ rows: LeftOutRows, of dataset: String, stopping why: String?
   ) async throws {

@@ -2,7 +2,7 @@ public import Logging
 
 extension ChunkLedger {
   /// Records that the attempt failed, as `jobFailed` does, and logs it with what happens to the chunk next.
-  /// - Parameter isCounted: whether the attempt, and all before it, count for the largest number of attempts.
+  /// - Parameter isCounted: if false, this attempt and all earlier ones do not count towards `attemptsMax`.
   /// - Returns: whether there is another attempt.
   public func attemptFailed(
     _ attempt: Attempt, of chunk: Chunk, why: String, attemptsMax: Int, isCounted: Bool = true,

@@ -1,8 +1,8 @@
 public import PostgreSQL
 
-/// Records for which IDs of the chunk the silence of a result is an answer. There are three cases: no ID, all IDs that
-/// the result does not name, or these IDs except the IDs with a line that must not be applied. The decision is made
-/// once and stored with the job. All later statements use `lethe.speaks_by_silence`.
+/// Records for which IDs of the chunk the silence of a result is an answer. There are three cases: no ID, all IDs for
+/// which the result has no event, or these IDs except the IDs with a line that must not be applied. The decision is
+/// made once and stored with the job. Later statements read it, for example with `lethe.speaks_by_silence`.
 extension ChunkLedger {
   /// Records the decision. Call it after all `RefusedLines` are written.
   ///

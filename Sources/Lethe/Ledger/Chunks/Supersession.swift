@@ -27,8 +27,8 @@ extension ChunkLedger {
   }
 
   /// Marks the events of a chunk that newer answers have superseded. The newer answers count in every state of their
-  /// chunks. This function is called before a chunk is applied, because newer answers might have been collected since
-  /// the chunk's result.
+  /// chunks. Call it when a chunk goes back to `collected`, because newer answers might have been collected since the
+  /// chunk's result.
   ///
   /// - Parameters:
   ///   - jobID: the job whose result has the chunk's events.
@@ -56,12 +56,13 @@ extension ChunkLedger {
       "SELECT pg_advisory_xact_lock(hashtext('lethe.answers'), hashtext(\(chunk.type.rawValue)))")
   }
 
-  /// Locks the answers of the chunk's type, and the chunks with older answers that are not applied, until the transaction
-  /// ends. Call it before the holders are read. A batch of such a chunk has then ended, and its holders are seen, or it
-  /// waits, and its events can be superseded. Without the locks, an ID that the batch protects meanwhile would stay
-  /// protected although the newer result is silent about it.
+  /// Locks the answers of the chunk's type, and the chunks with older answers that are not applied, until the
+  /// transaction ends. Call it before the holders are read. A batch of such a chunk then either has ended, so its
+  /// holders are seen, or waits, so its events can be superseded. Without the locks, an ID that the batch protects
+  /// meanwhile would stay protected although the newer result is silent about it.
   ///
-  /// Every transaction takes the lock of the answers first and then those of the chunks, in the order of their numbers.
+  /// A transaction that takes both kinds of locks takes the lock of the answers first, and then the locks of the chunks
+  /// in the order of their IDs.
   public func lockOlderAnswers(
     than jobID: Int64, of chunk: Chunk, on transaction: Transaction
   ) async throws {
@@ -70,7 +71,7 @@ extension ChunkLedger {
   }
 
   /// Locks the chunks with answers of older jobs that are not applied.
-  /// - Returns: their numbers, in ascending order.
+  /// - Returns: their IDs, in ascending order.
   private func olderChunks(
     than jobID: Int64, _ chunk: Chunk, _ transaction: Transaction
   ) async throws -> [Int64] {
@@ -89,8 +90,8 @@ extension ChunkLedger {
   }
 
   /// Marks events of other chunks that are not applied. Chunks that were set aside or given up are included, because
-  /// their answers count, too. The result of `attempt` supersedes an event if it has a different event about the ID, or
-  /// answers for the ID by silence.
+  /// their answers count, too. The result of `attempt` supersedes an event if it has an event about the ID, or answers
+  /// for the ID by silence.
   ///
   /// The same answer from another dataset stays valid, because it is about other tables. A partly applied
   /// event stays valid, too, unless its chunk has failed: a failed chunk does not complete the event.

@@ -32,7 +32,7 @@ extension ChunkLedger {
 
   /// How many IDs a chunk would release, and how many rows it would restore.
   public struct RestoreExtent: Sendable, Equatable {
-    /// The number of IDs in the chunk's key range that hold rows.
+    /// The number of IDs in the chunk's key range that hold rows, or that an earlier version protected without holds.
     public let holdingIDs: Int
     /// The number of these IDs that the chunk's answers release.
     public let releasedIDs: Int
@@ -198,8 +198,8 @@ public struct HoldLedger: Sendable {
     text.split(separator: "\n").map(String.init)
   }
 
-  /// The number of held rows, of the IDs that hold them, and of the IDs that an earlier version protected without
-  /// holds. The rows of the latter IDs are unknown.
+  /// The number of held rows, of the IDs that hold them, and of the protections that an earlier version made without
+  /// holds: one for each pipeline, dataset and ID. The rows of these protections are unknown.
   public struct Counts: Sendable, Equatable {
     public let holds: Int
     public let holders: Int

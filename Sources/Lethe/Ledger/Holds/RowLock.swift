@@ -8,7 +8,8 @@ package import PostgreSQL
 /// deleted row, or restore a row that the other one has hidden. Pipelines over other tables do not wait.
 package enum RowLock {
   /// Waits for the locks of all tables, and keeps them until the transaction ends. The next statement sees everything
-  /// that their former holders have done. Sets the lock timeout of the transaction to that of the connection.
+  /// that earlier transactions with these locks have committed. Sets the lock timeout and the statement timeout of the
+  /// transaction to `timeouts`.
   ///
   /// The wait has no timeout, because another pipeline's batch may take long. The server ends the session of a process
   /// that was stopped.
@@ -18,7 +19,7 @@ package enum RowLock {
     _ tables: some Sequence<TableName>, on session: some Session, _ timeouts: SessionTimeouts
   ) async throws {
     let names = Set(tables.map(\.quoted)).sorted().map { "\(literal: $0)" as SQL }
-    // A partition and its parent have the same rows, so the topmost parents are locked. All transactions lock in the
+    // A partition and its parent have the same rows, so the topmost parents are locked. Each call locks them in the
     // same order.
     try await session.runScript(
       """

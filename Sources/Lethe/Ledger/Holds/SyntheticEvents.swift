@@ -7,8 +7,8 @@ public struct SyntheticEvents: Sendable {
   public let chunkID: Int64
   private let transaction: Transaction
 
-  /// The chunk's and the run's numbers are negative, so that no sequence of the ledger advances. They differ
-  /// between sessions.
+  /// The IDs of the chunk and the run are negative and are not taken from the ledger's sequences. They differ between
+  /// concurrent sessions.
   public init(
     dataset: String, of pipeline: String, type: JobType, on transaction: Transaction
   ) async throws {

@@ -25,7 +25,7 @@ public struct TombstoneRepair: Sendable {
     /// Runs whose definition cannot be read. Their tombstones are not examined.
     public internal(set) var unreadableRuns = 0
     /// Other tombstones of the same runs and datasets. They might be wrong, too, but this cannot be checked, because
-    /// their event records were pruned.
+    /// their event records were pruned. Only `repair` counts them.
     public internal(set) var unprovable = 0
     /// The number of the chain's record about the withdrawal. Nil if nothing was withdrawn.
     public internal(set) var sealNumber: Int64?

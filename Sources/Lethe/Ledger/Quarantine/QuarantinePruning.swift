@@ -12,7 +12,7 @@ extension QuarantineLedger {
   }
 
   /// Deletes lines that were resolved longer ago than `age`, because they contain bytes that the API sent.
-  /// Open lines stay at any age. One transaction deletes them and adds a record to the chain of evidence.
+  /// Open lines stay at any age. The transaction that deletes lines also adds a record to the chain of evidence.
   ///
   /// - Parameter isDryRun: whether to change nothing and only report what would be deleted.
   public func prune(resolvedBefore age: RecordAge, isDryRun: Bool) async throws -> Pruning {

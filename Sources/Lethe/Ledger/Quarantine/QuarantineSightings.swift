@@ -3,9 +3,10 @@ import Vocabulary
 
 /// A line that appears again in every run stays one open line. An answer about its ID resolves the line.
 extension ChunkLedger {
-  /// Keeps the `RefusedLines`. If the quarantine already has an open line with the
-  /// same dataset, ID and reason, or with the same bytes, no line is added. Instead, the counter of the open line is
-  /// increased, and the line is assigned to the newest job whose result contains it.
+  /// Keeps the `RefusedLines`. If the quarantine already has an open line of the dataset with the same ID, action,
+  /// reason and error, no line is added. Instead, the counter of the open line is increased, and the line is assigned
+  /// to the newest job whose result contains it. A line without a readable ID, or that PostgreSQL cannot read as a JSON
+  /// object, is compared by its bytes.
   ///
   /// - Returns: how many lines of the result must not be acted on.
   public func keepRefusedLines(

@@ -3,7 +3,7 @@ public import Vocabulary
 
 /// Ends an unfinished run. Its applied changes and their records stay.
 extension RunLedger {
-  /// A job of a run that might still be running at the API.
+  /// The job of an open attempt of a run. It might still be running at the API.
   public struct LiveJob: Sendable, Equatable {
     public let jobID: Int64
     public let name: String
@@ -12,8 +12,8 @@ extension RunLedger {
     public let apiID: String?
   }
 
-  /// The run's jobs that are not known to have ended. They include jobs for which it is unknown whether the API created
-  /// them.
+  /// The jobs of the run's open attempts. They include complete jobs whose results are not collected, and jobs for
+  /// which it is unknown whether the API created them.
   public func liveJobs(of runID: Int64) async throws -> [LiveJob] {
     try await connection.query(
       """
@@ -137,8 +137,8 @@ extension RunLedger {
     """
   }
 
-  /// The dataset's action for the reason. If the definition has no action for the reason, this is the action that was
-  /// applied.
+  /// The dataset's action for the reason. For a clean answer, this is `restore`. If the definition has no action for
+  /// the reason, this is the action that was applied.
   private static let actionOfPart: SQL = """
     CASE reason WHEN 'clean' THEN 'restore'::lethe.action ELSE coalesce(
       (SELECT label FROM pg_catalog.unnest(enum_range(NULL::lethe.action)) AS label

@@ -45,7 +45,7 @@ extension RunLedger {
   public struct HaltedExport: Sendable {
     public let dataset: String
     public let why: String
-    /// True if a limit stopped the export, false if the export failed.
+    /// True if nothing was exported because too many rows would be left out, false if the export failed.
     public let isStopped: Bool
   }
 
@@ -185,7 +185,7 @@ extension RunLedger {
   ///
   /// - Parameters:
   ///   - chunkID: this chunk only.
-  ///   - ids: the refused events of these IDs only.
+  ///   - ids: the refused events of these IDs only. If it is empty, the rest of the chunk `chunkID` is retried.
   /// - Throws: `LedgerError` with the chunk or the IDs that cannot be retried, and why.
   public func retryable(
     chunkID: Int64?, ids: Set<Int64>, pipeline: String

@@ -14,7 +14,7 @@ extension LedgerSchema {
     if let fault = try await fault(on: session) { throw fault }
   }
 
-  /// Reads the catalog. Needs no privilege except to connect.
+  /// Reads the catalog, and `lethe.version` if the role may read it. Needs no privilege except to connect.
   /// - Returns: nil if the ledger is complete and of this program's version.
   public static func fault(on session: some Session) async throws -> LedgerSchemaError? {
     let found = Set(try await objects(on: session))

@@ -1,4 +1,4 @@
-/// The objects that this version of Lethe needs in the schema `lethe`, and the privileges that its roles need there.
+/// The objects that this version of Lethe needs in the schema `lethe`, and the privileges that the role for runs needs.
 /// They are listed here, because Lethe does not read them from the SQL of the migrations.
 ///
 /// For each new migration, add a line here. A test compares the tables, views, functions and types with the migrated
@@ -78,7 +78,7 @@ public enum LedgerSchema {
   /// there. A program that finds an unknown version there detects that the ledger is newer.
   public static let recordedSince = "20261126092000"
 
-  /// The tables, and the privileges on them that the role for runs needs.
+  /// The tables and views, and the privileges on them that the role for runs needs.
   static let tables: [(name: String, privileges: [String])] = [
     ("run", ["SELECT", "INSERT", "UPDATE"]),
     ("export", ["SELECT", "INSERT", "UPDATE"]),

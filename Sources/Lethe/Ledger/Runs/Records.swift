@@ -5,8 +5,9 @@ import Foundation
 import SystemPackage
 public import Vocabulary
 
-/// The token of the process that works on a run. A process that takes the run over changes the token. The
-/// guarded updates of the former process then match no row.
+/// The token of a process that works on runs. The ledger stores it with each run and each chunk that the process takes.
+/// A process that takes a run or a chunk over replaces the token with its own. The guarded updates of the former
+/// process then match no row.
 public struct Lease: Sendable, Hashable {
   public let token: String
   /// The host of the process. Empty if it is unknown.
@@ -54,7 +55,8 @@ public struct Chunk: Sendable, Equatable {
   /// The host that wrote the file. Nil if it is unknown.
   public let fileHost: String?
   public let state: ChunkState
-  /// The last applied position: every event up to and including this ID is applied. Nil before the state `collected`.
+  /// The last applied position: every event up to and including this ID is applied, or is refused and set aside. Nil if
+  /// no result was collected.
   public let appliedThrough: Int64?
   public let isApproved: Bool
 

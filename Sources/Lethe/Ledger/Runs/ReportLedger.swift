@@ -127,7 +127,7 @@ extension RunLedger {
     public let chunks: String
     /// Rows of the run's datasets that were not exported, by dataset.
     public let leftOut: [(dataset: String, rows: LeftOutRows)]
-    /// The datasets that a limit excluded from the export, and why.
+    /// The datasets that are not exported because too many rows would be left out, and why.
     public let stoppedDatasets: [String: String]
     /// The datasets whose export failed, and why.
     public let failedDatasets: [String: String]

@@ -6,9 +6,11 @@ public enum RunState: String, Sendable, CaseIterable {
   case running
   /// A limit stopped a chunk, and the run waits for an operator.
   case stopped
-  /// All chunks are applied. Final, unless an event is retried.
+  /// All chunks are applied, no dataset failed or was stopped, and no event is refused. Final, unless quarantined lines
+  /// are retried.
   case done
-  /// A chunk or a dataset failed, or the run was given up. Final, unless a chunk is retried.
+  /// A chunk failed, a dataset was not completely exported, events were refused, or the run was given up. Final, unless
+  /// a chunk, refused events or quarantined lines are retried.
   case failed
 }
 

@@ -5,7 +5,7 @@ public import Vocabulary
 public enum Resource: Sendable, Hashable, CustomStringConvertible {
   /// The export of one dataset of a run.
   case export(runID: Int64, dataset: String)
-  /// The slot of one type at one account of the API. `account` identifies the account without the token.
+  /// The slot of one type at one account of the API. `account` identifies the account, but does not reveal the token.
   case slot(JobType, account: String)
   case chunk(Int64)
   /// The changes of the warehouse for a pipeline. Two batches that change the same row at the same time could lose a
@@ -27,7 +27,7 @@ public enum Resource: Sendable, Hashable, CustomStringConvertible {
 }
 
 extension Lease {
-  /// SQL: whether this worker has the run `r`: the whole run, or the resource.
+  /// SQL: whether this worker has the whole run `r`, or the resource.
   func isHeld(_ resource: Resource) -> SQL {
     """
     (r.lease = \(token) OR EXISTS (SELECT FROM lethe.lease AS held

@@ -2,7 +2,7 @@ import CrashPoints
 public import PostgreSQL
 import Vocabulary
 
-/// What a process may do on a pipeline.
+/// Whether a process works on a pipeline together with other processes.
 public enum TeamMode: Sendable, Equatable {
   /// No other process may work on the pipeline.
   case alone
@@ -89,7 +89,7 @@ extension WorkerLedger {
   }
 
   /// The other workers of the pipeline, the oldest first.
-  /// - Parameter token: this worker only, and its row is locked. Nil for all, without a lock.
+  /// - Parameter token: only the worker with this token, and its row is locked. Nil for all, without a lock.
   private func members(
     of pipeline: String, only token: String? = nil, on transaction: Transaction
   ) async throws -> [Member] {
@@ -160,7 +160,7 @@ extension WorkerLedger {
     ).onlyRow(as: Bool.self)
   }
 
-  /// The hosts on which workers of a pipeline live.
+  /// The hosts of a pipeline's workers whose leases have not expired.
   public static func hosts(ofPipeline name: String, on session: some Session) async throws -> Set<
     String
   > {

@@ -69,7 +69,8 @@ public struct WorkerLedger: Sendable {
     _ = try await CrashStep.sessionMarked.around {
       try await session.query("SELECT pg_advisory_lock_shared(\(Self.mark(of: lease.token)))")
     }
-    // A worker that takes over first deletes the row, and then looks for marks.
+    // A worker that takes over locks the row, then terminates the marked sessions, and then deletes the row. So this
+    // session is either terminated or does not find the row.
     try await ChunkQueries.guarded(
       session, "the lease of this process",
       "SELECT FROM lethe.worker WHERE lease = \(lease.token)::uuid FOR SHARE")
@@ -107,9 +108,10 @@ public struct WorkerLedger: Sendable {
 
   /// Leases a resource, unless another worker has it.
   ///
-  /// - Parameter hasEnded: whether a process is known to have ended. This function is called only for a holder whose lease
-  ///   has not expired.
-  /// - Throws: `LedgerError` `.refused` if the holder's lease has expired, but its sessions cannot be terminated.
+  /// - Parameter hasEnded: whether a process is known to have ended. This function is called only for a holder whose
+  ///   lease has not expired.
+  /// - Throws: `LedgerError` `.refused` if the holder's lease has expired or its process has ended, but its sessions
+  ///   cannot be terminated.
   public func claim(
     _ resource: Resource, on connection: Connection,
     hasEnded: @escaping @Sendable (ProcessIdentity) -> Bool
@@ -144,7 +146,8 @@ public struct WorkerLedger: Sendable {
     )
   }
 
-  /// - Returns: nil if the holder ended meanwhile. Then the resource is free, or a third worker has it.
+  /// - Returns: nil if the holder ended or released the resource meanwhile. Then the resource is free, or a third
+  ///   worker has it.
   private func tryToClaim(
     _ resource: String, on transaction: Transaction,
     _ hasEnded: @Sendable (ProcessIdentity) -> Bool

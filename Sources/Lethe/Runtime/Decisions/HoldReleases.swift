@@ -10,7 +10,7 @@ public struct HoldRelease: Sendable {
   public typealias Outcome = OperatorRelease.Outcome
 
   public let type: JobType
-  /// Nil for all IDs that no dataset exports any more.
+  /// Nil for the IDs that no dataset exports any more: the first `idsMax` of them, in ascending order.
   public let ids: [Int64]?
   public let keepsHidden: Bool
   public let isForced: Bool
@@ -31,14 +31,14 @@ public struct HoldRelease: Sendable {
     self.note = note
   }
 
-  /// The largest number of IDs in one command.
+  /// The largest number of IDs that are released together if `ids` is nil.
   static let idsMax = 1_000_000
   /// The largest number of IDs that an error message lists.
   static let namedIDsMax = 10
 }
 
 extension PipelineRuntime {
-  /// Ends the holds of IDs by an operator's decision: all of them, or none.
+  /// Ends the holds of IDs by an operator's decision, in one transaction. A hold with the outcome `waits` stays.
   ///
   /// - Throws: `LedgerError` `.refused` if the newest answer about an ID is `protected`, unless the release is
   ///   forced.

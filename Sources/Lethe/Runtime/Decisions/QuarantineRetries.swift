@@ -18,16 +18,16 @@ extension PipelineRuntime {
     public var superseded: Int
     /// The number of open lines in the pipeline's quarantine.
     public var open: Int
-    /// Lines that are now events but cannot be applied. They stay open.
+    /// Lines that cannot be applied, and why. They stay open.
     public var refused: [RefusedLine]
     /// The runs that the events belong to.
     public var runs: [RunReport]
   }
 
-  /// Why a line cannot be applied. The line, its chunk and its run are unchanged.
+  /// Why one line, or all retried lines of a chunk, cannot be applied. Other lines of the same chunk may be applied.
   public struct RefusedLine: Sendable, Codable, Equatable {
     public let chunkID: Int64
-    /// The ID in the line. Nil for all lines of the chunk.
+    /// The ID in the line. Nil if none of the retried lines of the chunk can be applied.
     public let id: String?
     public let why: String
     public let remedy: String
@@ -62,8 +62,8 @@ extension PipelineRuntime {
   /// - Parameters:
   ///   - ids: only these lines. Nil for all.
   ///   - approval: an approval to exceed the limits. Without it, lines that exceed a limit are refused.
-  /// - Throws: `LedgerError` if a line is not an open line of the pipeline. A temporary error, such as a lock
-  ///   timeout, is thrown after all other work is done.
+  /// - Throws: `LedgerError` if a line is not an open line of the pipeline. After a deadlock, a serialization failure
+  ///   or a lock timeout, the other chunks are still retried, and then the first such error is thrown.
   public func retryQuarantined(
     _ ids: Set<Int64>? = nil, approval: LimitApproval? = nil
   ) async throws -> RetryReport {
@@ -171,7 +171,7 @@ extension PipelineRuntime {
 
   // MARK: In the chunk's transaction
 
-  /// - Returns: the report of the chunk's run if lines are now events.
+  /// - Returns: the outcome, and the report of the chunk's run if lines are now events.
   private func readAndApply(
     _ kept: QuarantineLedger.ChunkWithLines, _ ids: Set<Int64>?, excluding refused: Set<Int64>,
     _ approval: LimitApproval?
@@ -184,8 +184,8 @@ extension PipelineRuntime {
       throw ChunkRefused(
         why: "its dataset is not in the definition of run \(run.id)", remedy: "dismiss the lines")
     }
-    // The batches of this transaction need the tables' locks, and must not wait for them later: batches of others lock
-    // the tables first, and then their chunks.
+    // The batches of this transaction need the tables' locks. They are taken before the chunk is locked, because other
+    // batches lock in the same order: first the tables, and then their chunk. The opposite order could cause deadlocks.
     try await RowLock.take(
       dataset.allTargets.map(\.table) + [dataset.table], on: lockConnection,
       lockConnection.timeouts)
@@ -235,7 +235,7 @@ extension PipelineRuntime.RetryReport {
 }
 
 extension QuarantineLedger.ChunkWithLines {
-  /// What the log lines about the chunk name.
+  /// The metadata of log lines about the chunk.
   fileprivate var metadata: Logger.Metadata {
     ["stage": "apply", "run": "\(runID)", "chunk": "\(chunkID)"]
   }

@@ -8,7 +8,7 @@ import Vocabulary
 import Warehouse
 
 /// The error that a run cannot continue with its copy of the definition: the copy does not fit the database any
-/// more, or this version cannot read it. The run is not changed. All other runs continue.
+/// more, or this version cannot read it. The run is not changed. `lethe run` continues all other runs.
 public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatable {
   public let runID: Int64
   public let message: String
@@ -74,7 +74,7 @@ extension PipelineRuntime {
   }
 
   /// The catalog of a run's own copy of the definition.
-  /// - Parameter startedAt: nil for a run that has ended.
+  /// - Parameter startedAt: nil if chunks, events or lines of the run are retried. The run may have ended then.
   /// - Throws: `RunDefinitionMismatch` if the copy does not fit the database.
   func catalog(of run: Run, startedAt: String? = nil) async throws -> Catalog {
     let catalog = try await Catalog(of: run.definition, on: lockConnection)

@@ -38,7 +38,7 @@ enum Consequence {
       self = .endsAll
     // A job of another program is not complete. Until it ends, the API accepts no new job of its type.
     case .conflict where stage == .submit: self = .endsAll
-    // In collect, the API has responded about the job, so only the download of this result fails.
+    // In collect, the cause can be the storage host of this one result, so the other chunks continue.
     case .temporary: self = stage == .collect ? .postponesChunk : .endsAll
     case .invalidRequest, .jobRefused, .urlRefused, .notFound, .conflict, .tooLarge, .unconfirmed,
       .incompleteResult, .noResult:
@@ -59,8 +59,8 @@ enum Consequence {
   private init(of error: PostgreSQLError, in stage: Stage) {
     switch stage {
     case .export: self = .endsAll
-    // These stages write only to the ledger. The values come from the API's responses about the chunk, so a value
-    // that the ledger refuses concerns only this chunk.
+    // In the database, these stages change only the ledger. The values come from the API's responses about the chunk,
+    // so a value that the ledger refuses concerns only this chunk.
     case .submit, .await:
       if let state = error.state, ["22", "23"].contains(state.conditionClass) {
         self = .setsChunkAside(
@@ -71,8 +71,8 @@ enum Consequence {
         self = .endsAll
       }
     case .collect, .apply:
-      // A statement that exceeds the time or memory of a server setting concerns only this chunk. If it exceeds the
-      // definition's own timeout, a later run would fail, too.
+      // A statement that another session cancelled, or that exceeds a limit of the server such as temp_file_limit,
+      // concerns only this chunk. If it exceeds the definition's own timeout, a later run would fail, too.
       if error.isRetryableTransaction || (error.state == .queryCanceled && !error.isOwnTimeout)
         || error.state == .configurationLimitExceeded
       {
@@ -131,7 +131,7 @@ actor Postponement {
   /// Whether files of the work directory could not be written or read.
   private(set) var isShortOfFiles = false
 
-  /// The number of chunks and the first error, for messages. Nil if no chunk is left for a later run.
+  /// The numbers of chunks and exports and the first error, for messages. Nil if nothing is left for a later run.
   var summary: String? {
     error.map {
       """
@@ -179,7 +179,7 @@ extension PipelineRun {
     await runtime.postponement.note(error, of: chunk)
   }
 
-  /// Leaves a chunk for a later run, because a work file cannot be read.
+  /// Leaves a chunk for a later run, because a work file cannot be read or written.
   /// - Returns: whether the chunk has, or may have, a job. This job may keep the slot, so no other chunk of the type is
   ///   submitted.
   func postponeSubmission(

@@ -11,9 +11,9 @@ public struct EnvironmentCheck: Sendable {
   /// The result of a test request to the API.
   public enum APIOutcome: Sendable, Equatable {
     case responded
-    /// The API or a proxy refuses the credentials, or the App's credits are used up.
+    /// The API or a proxy refuses the call, the host requires a client certificate, or the App's credits are used up.
     case refused
-    /// No response, or a response that asks for a later request.
+    /// The same request might succeed later: there was no usable response, or a server error, a rate limit or a cap.
     case untried
     /// A permanent error.
     case faulty
@@ -28,8 +28,8 @@ public struct EnvironmentCheck: Sendable {
 
   // MARK: The API
 
-  /// Requests the list of jobs, which changes nothing. It makes at most two attempts. After a rate limit, it makes no
-  /// second attempt.
+  /// Requests the list of jobs of each type in the definition, which changes nothing. It makes at most two attempts for
+  /// a type. After a rate limit, it makes no second attempt.
   public func api() async throws -> (outcome: APIOutcome, findings: [Finding]) {
     let api = pipeline.api
     let retry = RetryPolicy(
@@ -144,7 +144,8 @@ public struct EnvironmentCheck: Sendable {
 
   // MARK: The work directory
 
-  /// Tries to create the folder and to write a file into it, and removes both.
+  /// Tries to create the folder, if it is missing, and to write a file into it. Then compares the free space with the
+  /// size of one full chunk of each dataset. Removes what it has created.
   public func workDirectory(_ path: String) -> [Finding] {
     let missing = Self.missingFolders(of: path)
     defer { for folder in missing.reversed() { rmdir(folder) } }

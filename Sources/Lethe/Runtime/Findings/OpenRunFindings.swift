@@ -76,7 +76,7 @@ extension PipelineRuntime {
   }
 
   /// A warning that the pipeline was probably renamed while a run was unfinished. The run belongs to another pipeline
-  /// name, but has the same file or tables. No command resumes it under the new name.
+  /// name, but has the same file, or the same datasets and tables. No command resumes it under the new name.
   private static func renaming(
     of run: RunLedger.UnfinishedRun, _ current: Definition, _ pipeline: Pipeline
   ) -> Finding? {

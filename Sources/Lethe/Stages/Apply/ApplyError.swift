@@ -4,9 +4,9 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// The error that a chunk, or a part of it, cannot be applied: the warehouse refused a change, rows do not have the
-/// expected values after it, too many events are refused, or the tables no longer fit the definition. The batch was
-/// rolled back.
+/// The error that a chunk, a part of it, or an operator's release cannot be applied: the warehouse refused a change,
+/// rows do not have the expected values after it, too many events are refused, or the tables no longer fit the
+/// definition. The transaction was rolled back.
 ///
 /// The text contains the names of tables and constraints, and the keys of rows. It never contains other content of a
 /// row: parts of the server's message that quote values are left out.

@@ -7,11 +7,11 @@ import Warehouse
 
 /// One transaction of a chunk. It is done completely or not at all. Its phases, in order:
 ///
-/// 1. Releases: ends the holds that have no holder left. Before that, holds are written for some rows that protections
-/// without holds hide. Then the records of the protections without holds that the answers end are deleted, because
-/// these records would prevent releases.
+/// 1. Releases: restores the columns that no other ID holds, and ends the holds without a column left. Before the
+/// releases, holds are written for some rows that protections without holds hide. The protections without holds that
+/// the answers end are also deleted before the releases, because they would prevent releases.
 /// 2. Restores of rows that were protected without holds. They check which transaction wrote a row
-/// last, so no other change may come before them.
+/// last, so they must come before the changes of the phases 3 and 4.
 /// 3. Changes of further targets, children before parents.
 /// 4. Changes of the dataset's own table. If possible, the statement of phase 5 also does the last change.
 /// 5. Records: events, traces, tombstones, totals.
@@ -64,7 +64,7 @@ struct Batch {
     if let last { try await eraseFromHolds(last, range) }
     try await checkConstraints()
     for change in changes where change.target.isDirect { try await verify(change, range) }
-    // If rows of further targets have written records of their own, this digest does not cover them.
+    // If records were also written for restored rows or rows of further targets, this digest does not cover them.
     let isDigestOfAll = !released.hasRecords && (restores + changes).allSatisfy { !$0.recordsRows }
     try await ledger.batchApplied(
       of: chunk, number: context.origin.number, after: range.after, through: range.through,
@@ -231,7 +231,7 @@ struct Batch {
     try await run(change.statement(for: range, in: context), of: change) > 0
   }
 
-  /// Removes the values that the change has erased also from the holds of its rows. The tables with holds are
+  /// Removes from the holds the values that the change has erased from their rows. The tables with holds are
   /// looked up again, because a row might have been hidden since the batch began.
   private func eraseFromHolds(_ change: Change, _ range: EventRange) async throws {
     guard change.kind.erasure != nil else { return }

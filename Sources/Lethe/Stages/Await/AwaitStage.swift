@@ -4,7 +4,8 @@ public import Ledger
 public import Logging
 import Vocabulary
 
-/// Job → complete job: requests a job's status at the intervals of the settings, until the job is complete.
+/// Job → complete job: requests a job's status at the intervals of the settings, until the job has ended or takes too
+/// long.
 public struct AwaitStage: Sendable {
   private let ledger: ChunkLedger
   private let client: ComplianceClient
@@ -29,7 +30,7 @@ public struct AwaitStage: Sendable {
 
   public enum Outcome: Sendable, Equatable {
     case complete
-    /// The job ended without a result. The chunk has another attempt.
+    /// The attempt failed, for example because the job ended without a result. The chunk has another attempt.
     case attemptFailed
     /// The chunk failed. The ledger has the reason.
     case failed
@@ -105,7 +106,7 @@ public struct AwaitStage: Sendable {
     } catch let error as APIError where error.kind == .conflict {
       return false
     } catch let error as APIError where [.notFound, .jobRefused].contains(error.kind) {
-      // The legacy profile cannot cancel jobs. The slot becomes free when the job ends.
+      // The API does not have the job any more, or refuses to cancel it. Then the slot becomes free when the job ends.
       return true
     }
   }

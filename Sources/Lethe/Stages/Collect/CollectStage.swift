@@ -89,7 +89,8 @@ public struct CollectStage: Sendable {
   /// Downloads the result and loads it into the ledger. If the download is not a complete result, downloads it
   /// again, up to a limit.
   /// - Returns: how many events and quarantined lines it has.
-  /// - Throws: `APIError` `.urlRefused`, `.incompleteResult` or `.noResult` if all tries failed; `ResultRefused`.
+  /// - Throws: `APIError` `.urlRefused`, `.incompleteResult` or `.noResult` if all tries failed; `.notFound` or
+  ///   `.jobRefused` if the API does not report a complete job; `ResultRefused`.
   private func result(
     of apiID: String, _ chunk: Chunk, _ attempt: Attempt, _ index: ChunkIndex
   ) async throws -> (events: Int, quarantined: Int) {

@@ -7,7 +7,7 @@ import WorkFiles
 /// Sorts the events of a result by ID, in bounded memory. The API returns lines in any order.
 ///
 /// Events are collected in memory. When there are `runLength` of them, they are sorted and written to a file as one
-/// sorted run, and `events()` merges the runs.
+/// sorted run, and `sorted()` merges the runs.
 struct EventSorter: ~Copyable {
   /// An event with its line, in 32 bytes.
   struct Event: Sendable, Comparable {
@@ -68,7 +68,7 @@ struct EventSorter: ~Copyable {
   private mutating func writeRun() throws {
     sort()
     try WorkFileError.explaining(.write, path) {
-      // It is closed with the sorter, also after an error.
+      // The file is closed with the sorter, also after an error.
       let file = try openFile()
       self.file = file
       try events.withUnsafeBytes { bytes in _ = try file.writeAll(bytes) }
@@ -114,7 +114,7 @@ struct EventSorter: ~Copyable {
     private let file: FileDescriptor?
     private let path: FilePath
     private var position: Int64
-    /// The number of events in the file after the block.
+    /// The number of the run's events in the file after the block.
     private var rest: Int
 
     private static let blockLength = 2048
@@ -173,7 +173,7 @@ struct EventSorter: ~Copyable {
       self.sources = sources
     }
 
-    /// - Throws: `WorkFileError` if the file cannot be read.
+    /// - Throws: `WorkFileError` if the file cannot be read. `CancellationError`.
     mutating func next() throws -> Event? {
       if sources.count == 1 { return try sources[0].next() }
       if !hasStarted {

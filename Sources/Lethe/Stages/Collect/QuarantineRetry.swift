@@ -22,8 +22,8 @@ public struct QuarantineRetry: Sendable {
     self.ledger = ledger
   }
 
-  /// Reads the lines. If at least one is now an event, moves the chunk back to `collected`. Otherwise only
-  /// records why no line is an event. All of this is one transaction.
+  /// Reads the lines. If at least one becomes an event, moves the chunk back to `collected`. Records why a selected
+  /// line that can be read now does not become an event. All of this is one transaction.
   ///
   /// - Parameters:
   ///   - selected: the lines that may be resolved. Nil for all. The other lines are read, too, because

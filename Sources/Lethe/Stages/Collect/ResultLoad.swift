@@ -51,8 +51,8 @@ struct ResultLoad {
 
   // MARK: Scanning
 
-  /// - Returns: also the lines of the IDs with two different reasons, by line number. They are refused, because it is
-  ///   unknown which reason is right.
+  /// - Returns: the counts, and the IDs with different reasons, by the numbers of their lines. These lines are refused,
+  ///   because it is unknown which reason is right.
   private func scan(
     _ path: FilePath, _ bytes: Int, _ index: ChunkIndex, into sorter: inout EventSorter,
     _ refused: RefusedLines
@@ -120,7 +120,7 @@ struct ResultLoad {
 
   // MARK: Events
 
-  /// The lines of the IDs with two different reasons, by line number. It is unknown which reason is right.
+  /// The IDs with different reasons, by the numbers of their lines. It is unknown which reason is right.
   private func contradictions(among events: EventSorter.Merge) throws -> [Int: Int64] {
     var events = events
     var lines: [Int: Int64] = [:]
@@ -189,7 +189,7 @@ struct ResultLoad {
   }
 
   /// The text in ASCII without control characters. It may quote any bytes of a line, and a column of type
-  /// text does not accept all of them. The line itself is kept unchanged.
+  /// text does not accept all of them. In the line itself, nothing is replaced.
   private static func printable(_ why: String) -> String {
     why.unicodeScalars.map { $0.isASCII && $0.value >= 0x20 && $0.value != 0x7F ? "\($0)" : "?" }
       .joined()

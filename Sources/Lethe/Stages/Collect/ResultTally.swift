@@ -7,7 +7,7 @@ struct ResultTally {
   var lines = 0
   /// Lines that are not blank.
   private var written = 0
-  /// Lines that are an object with an `id`, readable or not.
+  /// Lines with a readable `id`, and error lines with any `id`.
   private var withID = 0
   private var withReadableID = 0
   /// Lines with an ID of the chunk.

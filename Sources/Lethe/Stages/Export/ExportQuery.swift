@@ -75,9 +75,9 @@ struct ExportQuery {
     }
     switch id.kind {
     case .integer:
-      // Only the column is selected, so an index-only scan returns the IDs in order. ORDER BY means the column, because the
-      // result has another name. The operator exists only for integers, and returns a bigint: if the column has got another
-      // type since the catalog was read, the statement fails.
+      // Only the column is selected, so an index-only scan returns the IDs in order. ORDER BY means the column, because
+      // the result has another name. The operator with a bigint exists only for integers, and returns a bigint: if the
+      // column has got another type since the catalog was read, the statement fails.
       return """
         SELECT \(column) OPERATOR(pg_catalog.|) 0::bigint FROM \(table.sql) WHERE \(range(column))\(rows)
         """

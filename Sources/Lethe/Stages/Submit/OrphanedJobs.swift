@@ -4,10 +4,10 @@ import Ledger
 import Logging
 import Vocabulary
 
-/// Jobs of this ledger's runs that no attempt uses. They would hold the API's slot until they expire.
+/// Jobs of this ledger's runs that no open attempt uses. They would hold the API's slot until they end.
 ///
-/// Such a job comes from a process that was suspended for longer than its lease lasts, between its check of the lease
-/// and its call to the API.
+/// Such a job comes from a process that lost its lease before it could record the job, or from an attempt that ended
+/// before its job.
 struct OrphanedJobs {
   let ledger: ChunkLedger
   let client: ComplianceClient
@@ -92,6 +92,6 @@ public protocol LeaseStatus: Sendable {
   /// Asks the ledger whether another process has taken over. The task may be cancelled already.
   func checkIsLost() async -> Bool
 
-  /// Whether an attempt of the ledger uses a job of the API.
+  /// Whether an attempt of the ledger has this job of the API. True if the ledger cannot be read.
   func isRecorded(_ apiID: String) async -> Bool
 }

@@ -29,8 +29,8 @@ package struct ApplyPlan: Sendable {
       protections: ProtectionPath.all(of: definition, catalog: catalog), catalog: catalog)
   }
 
-  /// The plan without protections of other datasets, for checks. So a mistake in one dataset does not hide the findings
-  /// of another dataset.
+  /// The plan without `protections`, for checks. These depend on all datasets. Without them, a mistake in one dataset
+  /// does not hide the findings of another dataset.
   /// - Throws: `PlanError` if a table or a column of the dataset is missing.
   package init(checking dataset: Dataset, catalog: Catalog) throws {
     try self.init(dataset, pipeline: "", protections: [], catalog: catalog)

@@ -3,7 +3,7 @@ package import SQLText
 
 /// How `lethe.hold` identifies the rows of a table.
 package struct HoldKey: Sendable {
-  /// `lethe.hold.table_name`. Rows of a partition have the name of the partitioned table.
+  /// `lethe.hold.table_name`: the name of `WarehouseTable.holdTable`.
   package let table: String
   package let columns: [WarehouseTable.Column]
 

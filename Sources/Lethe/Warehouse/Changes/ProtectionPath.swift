@@ -23,8 +23,8 @@ package struct ProtectionPath: Sendable {
   }
 
   /// The condition that a row is not hidden by an ID that a version of Lethe without holds has protected. It follows
-  /// the path from the row back to the ID. A batch deletes the protections that it ends before it evaluates the
-  /// condition, so the condition finds only the protections of other IDs.
+  /// the path from the row back to the ID. A batch deletes the protections that it ends before it restores rows, so
+  /// that only the protections of other IDs prevent a restore.
   package func isFree(_ alias: SQL) -> SQL {
     var from: SQL = "lethe.protection AS q"
     var conditions: [SQL] = []

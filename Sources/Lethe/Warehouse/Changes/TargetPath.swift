@@ -10,8 +10,8 @@ package struct TargetPath: Sendable {
     package let type: JobType
   }
 
-  /// A table between the event and the target. `match` contains the ID of the previous table. `id` is the ID that the
-  /// next table's `match` contains.
+  /// A table between the event and the target. `match` contains the ID of the previous table, or the event's ID in the
+  /// first step. `id` is the ID that the next table's `match` contains.
   package struct Step: Sendable {
     package let table: WarehouseTable
     package let match: IDExpression

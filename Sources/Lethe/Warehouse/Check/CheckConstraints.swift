@@ -52,7 +52,7 @@ extension Catalog {
     return findings
   }
 
-  /// Groups the values that are set together. A restore sets the same columns as its action, but to other values.
+  /// Groups the values that are set together. A restore sets columns of its action, but to other values.
   private static func rows(of values: [CheckedValue]) -> [[CheckedValue]] {
     var rows: [[CheckedValue]] = []
     for value in values {

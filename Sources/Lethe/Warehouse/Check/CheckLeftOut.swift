@@ -11,7 +11,7 @@ struct CheckedID {
 
 extension Catalog {
   /// Finds rows that no answer can reach: rows of datasets that cannot be exported, and rows of targets with an ID in
-  /// another form in `match`. This reads whole text columns, so only `lethe check` does it.
+  /// another form in `match`. This reads whole text columns, so the checks at the start of a run do not include it.
   public func leftOutFindings(
     of definition: Definition, on session: some Session
   ) async throws -> [Finding] {

@@ -2,7 +2,8 @@ import PostgreSQL
 
 /// Finds missing partitions for the values that an action sets in partition key columns.
 extension Catalog {
-  /// Reports only values that no partition accepts in any row. The catalog shows such cases, so no rows are read.
+  /// Reports only values that no row can have: the table is a partition and refuses them, or all of its partitions
+  /// refuse them. The catalog shows such cases, so no rows are read.
   func partitionFindings(
     of values: [CheckedValue], on connection: Connection
   ) async throws -> [Finding] {

@@ -8,7 +8,7 @@ extension Catalog {
   /// - SELECT on whole tables, because rows are identified by system columns, and a grant on columns does not include
   ///   system columns
   /// - UPDATE on the columns that actions set
-  /// - DELETE
+  /// - DELETE on the tables from which actions delete rows
   /// - USAGE, SELECT and UPDATE for the partitioned table through which a restore updates a partition's rows
   /// - USAGE and SELECT for tables with foreign keys that can block a delete
   /// - Throws: `PlanError` if a table or a column is missing, because the list would be incomplete.

@@ -52,7 +52,9 @@ struct Candidates {
   let count: Int
   let table: SQL
 
-  /// The number of candidates for each column. It is small enough to try all combinations.
+  /// The number of values to generate for each key column, in addition to values near the bounds. It is small enough to
+  /// try all combinations.
+  /// - Parameter columns: the number of key columns.
   static func count(columns: Int) -> Int {
     switch columns {
     case ...1: 5000
@@ -140,7 +142,7 @@ struct Candidates {
     }
   }
 
-  /// IDs that are greater than the IDs of posts and users, as far as the column's type allows.
+  /// Random IDs with as many digits as the column's type allows, at most 18. So the table probably has none of them.
   private var ids: [SQL] {
     let least: SQL = "1\(trusted: String(repeating: "0", count: max(0, column.digits - 1)))"
     let series: SQL = "generate_series(1, \(literal: column.isKey ? count : 50))"

@@ -30,10 +30,10 @@ extension IngestGuards {
   }
 
   /// Tries to insert a row with the ID of a temporary tombstone into each leaf table of a guarded table:
-  /// directly and through each table above it, by INSERT, ON CONFLICT and COPY. Everything is rolled back,
-  /// but the sequences of column defaults advance, and the table's other triggers fire.
+  /// directly and through each table from the guarded table down to the leaf, by INSERT, ON CONFLICT and COPY.
+  /// Everything is rolled back, but the sequences of column defaults advance, and the table's other triggers fire.
   ///
-  /// - Throws: `PostgreSQLError` if the connection fails.
+  /// - Throws: `PostgreSQLError` if the connection or one of the test's own queries fails.
   public func prove(
     _ guarding: IngestGuard, tombstone: @escaping ProbeTombstone
   ) async throws -> GuardProof {
@@ -64,7 +64,8 @@ struct GuardTrial {
   /// The names of the guarded table, its leaf tables and the tables between them, as in the server's messages.
   private var tree: Set<String> = []
   private var partitioned: Set<String> = []
-  /// The number of rows that this transaction has inserted, by table.
+  /// The session's count of inserted rows, by table. It includes rows of attempts that were rolled back, and it may
+  /// include rows that were inserted before the transaction.
   private var inserted: [String: Int] = [:]
 
   init(transaction: Transaction, guarding: IngestGuard, tombstone: @escaping ProbeTombstone) {

@@ -38,11 +38,11 @@ public struct InstalledGuard: Sendable, Equatable {
     case unsure
     /// Some of the table's rows bypass the guard.
     case incomplete
-    /// The trigger is disabled.
+    /// The table's trigger is disabled, or fires for replicated rows only.
     case disabled
-    /// The column's name or type was changed after the installation, so the function fails.
+    /// The column's name or type was changed after the installation, so the function may fail.
     case outdated
-    /// The function was changed, or it fails.
+    /// The function was changed, or it fails, or it does not see the ID because the column is generated.
     case broken
   }
 

@@ -7,7 +7,8 @@ import Vocabulary
 /// Installs, removes and lists guards. Each guard is a trigger, so the list comes from PostgreSQL's catalog.
 public struct IngestGuards: Sendable {
   let connection: Connection
-  /// How long to wait for a table's lock. Other writers of the table wait meanwhile.
+  /// How long to wait for a table's lock. Other writers of the table wait meanwhile. For the removal of a guard,
+  /// readers wait, too.
   private let lockTimeoutSeconds: Double
 
   public init(connection: Connection, lockTimeoutSeconds: Double) {
@@ -30,11 +31,12 @@ public struct IngestGuards: Sendable {
   /// one transaction, so the table is never without a guard.
   ///
   /// - Parameters:
-  ///   - acknowledging: names of other triggers that the operator acknowledges. Nil keeps the names that were
-  ///     acknowledged for the existing guard.
+  ///   - acknowledging: names of other triggers that the operator acknowledges. Nil keeps the triggers that were
+  ///     acknowledged for the existing guard and have not changed.
   ///   - tombstone: creates a temporary tombstone.
   /// - Returns: the result of the test. The guard stopped each row, but some methods might not have been tried.
-  /// - Throws: `GuardError` if the guard did not stop a row. Then the former guard is restored.
+  /// - Throws: `GuardError` if the guard cannot be installed, or if it did not stop a row. In the second case, the
+  ///   former guard is restored if possible. `PostgreSQLError` if the server fails; the new guard may then stay.
   public func install(
     _ guarding: IngestGuard, acknowledging names: [String]? = nil,
     tombstone: @escaping ProbeTombstone
@@ -118,8 +120,8 @@ public struct IngestGuards: Sendable {
     }
   }
 
-  /// The guards of the database by table, with their faults. The triggers of partitions belong to the guard of
-  /// the partitioned table.
+  /// The guards of the database in the order of their tables' names, with their faults. A trigger that a partition has
+  /// from its partitioned table belongs to the guard of that table.
   public func all() async throws -> [InstalledGuard] {
     let rows = try await connection.query(
       """
@@ -258,7 +260,8 @@ public struct IngestGuards: Sendable {
     }
   }
 
-  /// Drops the functions of guards that were replaced or removed, or whose table was dropped.
+  /// Drops the functions of guards that were replaced or removed, or whose table was dropped. Functions of owners whose
+  /// privileges this role does not have are kept.
   func dropUnusedFunctions(on transaction: Transaction) async throws {
     let names = try await transaction.query(
       """

@@ -86,7 +86,7 @@ public struct CopyIn: Sendable {
   let transaction: Int?
 
   /// Sends bytes in the COPY's format. The bytes may be split anywhere. Blocks of 8 to 64 KiB are fastest. Returns
-  /// when the socket has accepted the bytes.
+  /// when the socket has accepted the bytes, except for a small rest that libpq keeps until the next call.
   public func write(_ bytes: [UInt8]) async throws {
     try await connection.putCopyData(copy, bytes)
   }

@@ -4,7 +4,7 @@ internal import SQLText
 /// The COPY operations for `CopyOut` and `CopyIn`.
 extension Connection {
   /// Begins a COPY, which then occupies the connection.
-  /// - Parameter token: the enclosing transaction; nil outside a transaction.
+  /// - Parameter token: the token of the `Transaction` that begins the COPY; nil if the connection begins it.
   func beginCopy(_ sql: SQL, _ direction: CopyDirection, as token: Int?) async throws -> Int {
     try require(token)
     let text = try sql.textWithoutValues()
@@ -31,7 +31,8 @@ extension Connection {
   func abortCopy() {
     guard PQtransactionStatus(handle) == PQTRANS_ACTIVE else { return }
     if PQputCopyEnd(handle, "the client aborted the COPY") != 1 {
-      // This is a COPY TO STDOUT. Cancel it on the server, and then read the rows that the server has already sent.
+      // This is a COPY TO STDOUT, or the connection is broken. Cancel the COPY on the server, and then read the rows
+      // that the server has already sent.
       let statement = canceller.begin()
       canceller.cancelAndWait(statement: statement)
       canceller.end()

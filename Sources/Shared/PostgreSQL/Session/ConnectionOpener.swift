@@ -2,8 +2,8 @@ internal import CLibPQ
 import Dispatch
 import Synchronization
 
-/// Opens a connection with libpq, which may take as long as `connect_timeout`. The waiting task can be cancelled
-/// earlier.
+/// Opens a connection with libpq, which may take as long as `connect_timeout` for each address of the server. The
+/// waiting task can be cancelled earlier.
 final class ConnectionOpener: Sendable {
   /// libpq's pointer. Only one owner has it, so it can be sent between tasks.
   struct Handle: Sendable {
@@ -52,7 +52,7 @@ final class ConnectionOpener: Sendable {
     return !isOver
   }
 
-  /// - Returns: the waiting continuation. Nil if this was called before.
+  /// - Returns: the waiting continuation. Nil if no task waits yet, or if this was called before.
   private func end() -> CheckedContinuation<Handle, any Error>? {
     state.withLock { state in
       guard case .waiting(let continuation) = state else { return nil }

@@ -1,7 +1,8 @@
 /// Connections that end with a piece of work.
 extension Connection {
   /// Runs `body` with a new connection, and then closes the connection. The parameters are those of `connect`. If the
-  /// task is cancelled, and the server does not respond, the connection is aborted soon after.
+  /// task is cancelled and `body` does not end soon, for example because the server does not respond, the connection is
+  /// aborted.
   public static func withConnection<R: Sendable>(
     _ connectionString: ConnectionString, applicationName: String = "lethe",
     refusingPoolers: Bool = false, isolation: isolated (any Actor)? = #isolation,

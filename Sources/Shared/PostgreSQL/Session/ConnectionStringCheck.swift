@@ -2,8 +2,8 @@ internal import CLibPQ
 internal import SQLText
 
 extension ConnectionString {
-  /// Refuses malformed strings before libpq reads them. libpq's messages quote the malformed part, and if a password is
-  /// not encoded correctly, this part can contain a piece of the password.
+  /// Refuses malformed strings before libpq connects, with messages of its own. libpq's messages quote the malformed
+  /// part, and if a password is not encoded correctly, this part can contain a piece of the password.
   func requireWellFormed() throws {
     // libpq would use the text as a database name, and the server's error would quote it.
     let isURI = value.hasPrefix("postgres://") || value.hasPrefix("postgresql://")

@@ -7,8 +7,8 @@ public struct Privilege: Sendable, Hashable {
     case table(schema: String, name: String)
     case column(schema: String, table: String, name: String)
     case type(schema: String, name: String)
-    /// All functions with this name.
-    /// - Parameter arguments: the schema-qualified types of the arguments, for the GRANT.
+    /// `Privileges.missing` checks all functions with this name, and the GRANT is for the one with these arguments.
+    /// - Parameter arguments: the schema-qualified types of the arguments.
     case function(schema: String, name: String, arguments: String)
   }
 
@@ -34,7 +34,8 @@ public struct Privileges: Sendable {
     self.privileges = privileges.filter { seen.insert($0).inserted }
   }
 
-  /// The privileges that a role does not have. Privileges on an object that does not exist are not included.
+  /// The privileges that a role does not have. Privileges on an object that does not exist are not included. But if
+  /// only the column of a table is missing, the query fails.
   /// - Parameter role: nil means the session's role.
   public func missing(
     for role: String? = nil, on session: some Session

@@ -1,6 +1,7 @@
 @_exported public import SQLText
 
-/// Runs statements: a `Connection` (each statement or script is its own transaction) or a `Transaction`.
+/// Runs statements: a `Connection` (each statement or script is its own transaction, unless an enclosing transaction is
+/// open) or a `Transaction`.
 public protocol Session: Sendable {
   func run(_ sql: SQL) async throws -> QueryResult
   /// Runs statements separated by semicolons, without bound values.

@@ -11,7 +11,7 @@ enum SessionSettings {
     ("xmloption", "content"), ("lc_monetary", "C"),
   ]
 
-  /// Settings that determine how the server parses statements.
+  /// Settings that determine how the server reads and writes SQL.
   private static let syntax = [
     ("standard_conforming_strings", "on"), ("backslash_quote", "safe_encoding"),
     ("array_nulls", "on"), ("transform_null_equals", "off"), ("quote_all_identifiers", "off"),
@@ -33,7 +33,8 @@ enum SessionSettings {
     ("idle_in_transaction_session_timeout", "1min"), ("idle_session_timeout", "0"),
   ]
 
-  /// JIT compilation takes longer than it saves: it took 150 ms of 190 ms for each batch of 10,000 rows of a large table.
+  /// JIT compilation takes longer than it saves: it took 150 ms of 190 ms for each batch of 10,000 rows of a large
+  /// table.
   private static let plans = [("jit", "off")]
 
   /// Removes `pg_catalog` from a search_path that has other schemas before it. PostgreSQL then searches it first.

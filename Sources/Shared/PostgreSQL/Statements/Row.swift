@@ -8,8 +8,8 @@ public struct Row: Sendable {
     get throws { try decode(Value.self, name) }
   }
 
-  /// - Throws: `PostgreSQLError` (`.decoding`) if the column is missing or its value has another type. The error names
-  ///   the column.
+  /// - Throws: `PostgreSQLError` (`.decoding`) unless exactly one column has the name and its value has the type. The
+  ///   error names the column.
   public func decode<Value: ColumnDecodable>(_ type: Value.Type, _ name: String) throws -> Value {
     try decode(type, at: try result.index(of: name), named: name)
   }

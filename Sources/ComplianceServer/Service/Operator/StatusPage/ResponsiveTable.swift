@@ -17,7 +17,7 @@ struct ResponsiveTable {
       case identifier = "id"
       /// Text that can wrap.
       case free
-      /// Text from clients. The column gets the remaining width.
+      /// Text from clients. In the table, text that does not fit into the column is cut.
       case name
     }
 

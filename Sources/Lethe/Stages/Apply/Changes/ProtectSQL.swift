@@ -22,8 +22,8 @@ struct Protection {
 ///     holds     a hold for each row, or more columns for an existing hold
 ///     holders   each event's ID, as a holder of the row
 ///
-/// A column that a hold has set counts as done, whatever its value is. So a repeated answer finds nothing to
-/// do and writes nothing.
+/// A column that still has the value that a hold has set counts as done, even if the definition now sets another
+/// value. So a repeated answer finds nothing to do and writes nothing.
 extension Change {
   /// The protection of this change. Nil if the change is not a protection, or if no hold is possible or
   /// needed.

@@ -7,15 +7,15 @@ import Warehouse
 /// Follows renames of the columns and tables that have holds.
 ///
 /// A name that still exists is used unchanged, because many migrations put another column or table in the
-/// place of the former one. Only a missing name is looked up by the table's OID and the column's attribute
-/// number.
+/// place of the former one. A name is looked up by the table's OID and the column's attribute number if it is
+/// missing, or if it is now the name of another held column that was renamed.
 struct HeldColumns {
   let connection: Connection
   let catalog: Catalog
 
   private var names: HoldNames { HoldNames(connection: connection) }
 
-  /// Records the OIDs and attribute numbers of the columns that the changes may set or use as row keys.
+  /// Records the OIDs and attribute numbers of the columns that protections may set or use as row keys.
   func note(_ plan: ApplyPlan) async throws {
     for change in plan.changes where change.kind.hiding != nil {
       guard let key = change.holdKey, let table = TableName(key.table)
@@ -28,8 +28,8 @@ struct HeldColumns {
   func follow() async throws {
     guard !(try await renamedTables()).isEmpty else { return }
     try await connection.withTransaction(recording: .heldNamesFollowed) { transaction in
-      // Another process may update the same holds at this moment. If columns have swapped names, a second update
-      // would undo the first one.
+      // Another process may update the same holds at this moment. If a column now has the former name of another
+      // column, a second update would rename it once more.
       try await names.lock(on: transaction)
       for rename in try await renamedTables(on: transaction) {
         try await names.follow(rename, on: transaction)

@@ -106,7 +106,7 @@ public struct HoldKeys: Sendable {
   // MARK: Missing rows
 
   /// Ends holds of rows that no longer exist, for example because a foreign key's cascade deleted them.
-  /// Leaves out tables that cannot be read.
+  /// Leaves out tables that cannot be read completely or that lack a key column.
   public func endHoldsOfLostRows() async throws {
     for known in try await names.known() {
       guard let name = TableName(known.table),

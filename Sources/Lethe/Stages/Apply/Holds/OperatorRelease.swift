@@ -34,16 +34,17 @@ public struct OperatorRelease: Sendable {
     public var restored = 0
     /// Rows that other IDs also hold.
     public var held = 0
-    /// Rows that another writer has changed in the meantime. They stay unchanged.
+    /// Rows that another writer has changed in the meantime. They are not restored, and their holds end.
     public var changed = 0
     /// Rows that no longer exist.
     public var gone = 0
-    /// Rows that stay hidden and no longer have a hold.
+    /// Rows that stay hidden permanently. Their holds lose the columns that no other ID holds, and end if no column is
+    /// left.
     public var keptHidden = 0
     /// Rows that stay hidden for now, because an ID hides them through a protection without a hold, or because it is
     /// unknown whether they still exist.
     public var waits = 0
-    /// IDs whose protections without holds were removed.
+    /// Protections without holds that were removed. An ID has one for each pipeline and dataset that protected it.
     public var protections = 0
 
     public init() {}

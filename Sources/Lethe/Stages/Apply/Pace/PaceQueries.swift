@@ -20,7 +20,7 @@ extension PaceObservation {
   }
 
   /// Receivers that replay nothing, such as pg_receivewal and pg_basebackup, are not standbys. Roles without
-  /// pg_read_all_stats get NULL for everything but the name.
+  /// pg_read_all_stats get NULL for the state and the lag, so for them such receivers count as standbys, too.
   ///
   /// `replay_lag` keeps its last value for some time after a standby has replayed everything, and is NULL after that.
   private static func standbys(on session: some Session) async throws -> [Standby] {

@@ -2,8 +2,8 @@ import Ledger
 public import PostgreSQL
 public import Warehouse
 
-/// The event triggers that fire during a run. Collect and apply create temporary tables, and the first batch of a month
-/// creates new partitions of the ledger.
+/// The event triggers that fire for Lethe's DDL commands. In a run, collect and apply create temporary tables, and the
+/// first batch of a month creates new partitions of the ledger.
 public struct EventTriggers: Sendable {
   private let connection: Connection
 

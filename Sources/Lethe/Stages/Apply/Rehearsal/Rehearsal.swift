@@ -6,12 +6,11 @@ public import Warehouse
 
 /// Tries each change of a definition with apply's own statement, on one row of each part of its table, in at most 12
 /// parts. A row that was hidden is also restored. Then everything is rolled back. So refusals by a trigger, a
-/// constraint or a missing privilege are found before a run. A part is a leaf partition, or the table itself if it is
-/// not partitioned.
+/// constraint or a missing privilege are found before a run. A part is a leaf partition, a table that inherits from the
+/// table, or the table itself if it is not partitioned.
 ///
-/// Rows are changed one by one. A DELETE is not tried on rows to which other rows refer, and no lock wait is longer
-/// than a second. Effects of triggers outside of the database are not rolled back, and sequences
-/// advance.
+/// Rows are changed one by one. A DELETE is not tried on a row if Lethe can read rows that refer to it. No lock wait is
+/// longer than a second. Effects of triggers outside of the database are not rolled back, and sequences advance.
 public struct Rehearsal: Sendable {
   let connection: Connection
   let catalog: Catalog

@@ -66,7 +66,7 @@ struct RehearsalFindings {
 
   /// Adds the finding that the change was refused.
   /// - Parameters:
-  ///   - part: nil if a statement on the ledger was refused.
+  ///   - part: nil if a statement outside of the tries was refused, such as a statement on the ledger.
   ///   - succeededOnAnotherRow: whether the change succeeded on another row.
   mutating func refused(
     _ error: PostgreSQLError, on part: TablePart?, succeededOnAnotherRow: Bool = false
@@ -167,7 +167,7 @@ struct RehearsalFindings {
   // MARK: Findings
 
   /// The triggers that probably copy rows. All triggers that fire, if no trigger's source shows that it writes rows.
-  /// Empty if the change has no copies.
+  /// Empty if no copies were found, or if the change neither deletes nor erases data.
   var copying: Set<FiringTrigger> {
     guard isCopying else { return [] }
     let seeming = rehearsed.triggers.filter(\.seemsToCopy)

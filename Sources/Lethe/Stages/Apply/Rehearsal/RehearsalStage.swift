@@ -4,7 +4,7 @@ import PostgreSQL
 import Vocabulary
 import Warehouse
 
-/// One change, tried on the parts of its table in a transaction that is rolled back.
+/// One change, tried on one part of its table in a transaction that is rolled back.
 struct RehearsalStage {
   let transaction: Transaction
   let catalog: Catalog
@@ -46,7 +46,7 @@ struct RehearsalStage {
     do {
       candidates = try await inSavepoint { try await self.candidates(of: part) }
     } catch let error as PostgreSQLError where error.state?.conditionClass == "22" {
-      // The condition that a row differs from the new values fails on the data of a row, for example in a cast. The
+      // The condition that a row differs from the new values can fail on the data of a row, for example in a cast. The
       // search is repeated without this condition. `trial` then checks each row with apply's own condition.
       candidates = try await inSavepoint { try await self.candidates(of: part, differing: false) }
     } catch let error as PostgreSQLError where error.state != nil {
@@ -58,7 +58,7 @@ struct RehearsalStage {
 
   /// The result of restoring a row.
   enum Restoration {
-    /// The row was restored, or the change did not hide it.
+    /// The row was restored, or the change has created no hold for it.
     case done
     /// - Parameter mayDependOnTransaction: whether the cause may be that one transaction both hid and restored the row.
     case refused(message: String, remedy: String, mayDependOnTransaction: Bool = false)
@@ -69,7 +69,7 @@ struct RehearsalStage {
   private enum Trial {
     /// Apply's own condition does not match the row.
     case notDue
-    /// Another session has locked the row.
+    /// Another session has locked, changed or deleted the row.
     case locked
     /// The row is unchanged, although no error was raised.
     case kept
@@ -79,7 +79,7 @@ struct RehearsalStage {
   }
 
   /// Tries one row after the other until a row is changed. A refusal of only some rows is a warning, because a run
-  /// sets these rows' events aside and continues with the other rows.
+  /// sets these rows' events aside and continues with the other rows, unless the dataset has `atomic: chunk`.
   private func rehearse(
     _ candidates: [Candidate], of part: TablePart, _ findings: inout RehearsalFindings
   ) async throws {
