@@ -11,8 +11,8 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
       collected chunks, it also shows the rows by table, action and reason. To count the rows, plan applies each \
       batch and rolls it back. A row that two batches reach is counted twice.
 
-      With --sql, the plan shows the statements with which apply counts, changes, checks and records rows, for each \
-      dataset, with $1, $2, … for the values. Statements for the holds of rows are not included.
+      With --sql, the plan shows the statements with which apply counts, changes, checks, records and releases rows, \
+      for each dataset, with $1, $2, … for the values.
       """)
 
   @Flag(help: "Print the statements of apply, and run none of them.")

@@ -11,13 +11,16 @@ public struct PlannedStatement: Sendable, Equatable {
   public let purpose: Purpose
   /// The change, such as `delete warehouse.posts`. Nil for statements for the whole batch.
   public let change: String?
-  /// The reasons for which the statement runs. Empty for restores and records.
+  /// The reasons for which the statement runs. Empty for releases, restores and records.
   public let reasons: [String]
   /// The SQL text, with the parameters `$1`, `$2`, … for the values.
   public let sql: String
 
   /// The phases, in the order in which a batch runs them.
   public enum Phase: String, Sendable, CaseIterable {
+    /// Ends holds and restores their rows.
+    case releases
+    /// Restores rows that were protected without holds.
     case restores
     case children
     case ownTable = "own_table"
@@ -25,22 +28,29 @@ public struct PlannedStatement: Sendable, Equatable {
   }
 
   public enum Purpose: String, Sendable, CaseIterable {
-    /// Counts the rows that need the change: for the limits and for `lethe plan`.
+    /// Finds the holds of the released IDs, and the columns that no other ID holds.
+    case find
+    /// Counts the rows that need the change, to limit the rows of a transaction. The check of the limits uses the same
+    /// condition.
     case count
     /// Changes the rows.
     case change
+    /// Erases from the holds of the rows the values that the change erases from the rows.
+    case erase
     /// Finds rows that the change should have changed but did not.
     case verify
-    /// Writes event records, tombstones and traces.
+    /// Writes event records, tombstones and traces, or the outcome of released holds.
     case record
   }
 
-  /// The statements with which apply counts, changes, verifies and records rows of a dataset. The statements
-  /// that erase or release holds, the limited form for large events, and the update of the chunk's position
-  /// are not included.
+  /// The statements with which apply counts, changes, verifies and records rows of a dataset, and releases their holds.
+  /// Not included are the limited form for large events, the statements for protections without holds, and statements
+  /// that change only the ledger's other records, such as the chunk's position.
   ///
-  /// A batch leaves out the statements that none of its events need. If an event has one row in the dataset's
-  /// own table, the statement of the records also does the last change of that table.
+  /// A batch leaves out the statements that none of its events need. If an event can reach at most one row of the
+  /// dataset's own table, the statement of the records also does the last change of that table. The columns that a
+  /// release restores are those of each hold. The statements here are for holds of all columns that the definition
+  /// sets.
   ///
   /// - Throws: `PlanError` if a table or a column is missing.
   public static func all(
@@ -64,21 +74,59 @@ public struct PlannedStatement: Sendable, Equatable {
         dataset: dataset.name, phase: phase, purpose: purpose, change: change?.label,
         reasons: change?.reasons ?? [], sql: sql.description)
     }
-    return phases.flatMap { phase, changes in
-      changes.flatMap { change in
-        [
-          planned(phase, .count, change.count(of: range, in: context), of: change),
-          planned(phase, .change, change.statement(for: range, in: context), of: change),
-          planned(
-            phase, .verify,
-            change.unchangedRows(of: range, in: context, rowsMax: Batch.namedRowsMax), of: change),
-        ]
-      }
-    } + [
-      planned(
-        .records, .record,
-        BatchLedger.recordStatement(
-          range, of: origin, context.answers(plan), making: nil, hasTouched: true))
-    ]
+    return plan.releases(of: range, in: context, dataset.name)
+      + phases.flatMap { phase, changes in
+        changes.flatMap { change in
+          let erasure = change.holdErasure(of: range, in: context)
+          return [
+            planned(phase, .count, change.count(of: range, in: context), of: change),
+            planned(phase, .change, change.statement(for: range, in: context), of: change),
+          ] + (erasure.map { [planned(phase, .erase, $0, of: change)] } ?? []) + [
+            planned(
+              phase, .verify,
+              change.unchangedRows(of: range, in: context, rowsMax: Batch.namedRowsMax), of: change)
+          ]
+        }
+      } + [
+        planned(
+          .records, .record,
+          BatchLedger.recordStatement(
+            range, of: origin, context.answers(plan), making: nil, hasTouched: true))
+      ]
+  }
+}
+
+extension ApplyPlan {
+  /// The statements of a batch that end holds and restore their rows. Empty if no change writes holds.
+  fileprivate func releases(
+    of range: EventRange, in context: BatchContext, _ dataset: String
+  ) -> [PlannedStatement] {
+    func planned(
+      _ purpose: PlannedStatement.Purpose, _ sql: SQL, of change: String? = nil
+    ) -> PlannedStatement {
+      PlannedStatement(
+        dataset: dataset, phase: .releases, purpose: purpose, change: change, reasons: [],
+        sql: sql.description)
+    }
+    let type = context.origin.type
+    var seen: Set<RowRestoration.Group> = []
+    var restorations: [PlannedStatement] = []
+    for change in children + own {
+      guard let group = RowRestoration.Group(change), seen.insert(group).inserted else { continue }
+      let table = change.target.table
+      restorations += [
+        planned(
+          .change, RowRestoration.restoration(of: group, in: table, context.versions, isFree: ""),
+          of: "restore \(table.name)"),
+        planned(
+          .record, RowRestoration.outcome(of: group, in: table), of: "restore \(table.name)"),
+      ]
+    }
+    guard !restorations.isEmpty else { return [] }
+    return [
+      planned(.find, Release.endings(in: range, context)),
+      planned(.find, HoldClosing.restorableColumns(type)),
+    ] + restorations
+      + HoldClosing.endings(type, jobID: context.origin.jobID).map { planned(.record, $0) }
   }
 }

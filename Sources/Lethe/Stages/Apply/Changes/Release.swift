@@ -50,10 +50,19 @@ struct Release {
   private func lockEnding(
     _ range: EventRange, after hold: Int64, holdsMax: Int?
   ) async throws -> Int64? {
+    _ = try await transaction.run(
+      Self.endings(in: range, context, after: hold, holdsMax: holdsMax))
+    return try await transaction.query("SELECT max(hold_id) FROM lethe_ending")
+      .onlyRow(as: Int64?.self)
+  }
+
+  /// The statement that locks the holds of the released IDs and lists them in `lethe_ending`.
+  static func endings(
+    in range: EventRange, _ context: BatchContext, after hold: Int64 = 0, holdsMax: Int? = nil
+  ) -> SQL {
     let page: SQL =
       "ORDER BY r.hold_id \(holdsMax.map { "LIMIT \(literal: $0)" as SQL } ?? "OFFSET 0")"
-    _ = try await transaction.run(
-      """
+    return """
       WITH ending AS MATERIALIZED (
         SELECT r.hold_id, s.id, s.reason
         FROM lethe.collected AS s CROSS JOIN LATERAL (
@@ -71,8 +80,6 @@ struct Release {
       )
       INSERT INTO lethe_ending (hold_id, id, reason, table_name)
       SELECT hold_id, id, reason, table_name FROM ending JOIN locked USING (hold_id)
-      """)
-    return try await transaction.query("SELECT max(hold_id) FROM lethe_ending")
-      .onlyRow(as: Int64?.self)
+      """
   }
 }

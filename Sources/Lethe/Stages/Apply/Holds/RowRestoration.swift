@@ -35,11 +35,24 @@ struct RowRestoration {
   }
 
   /// The holds whose rows one statement restores.
-  private struct Group {
+  struct Group: Hashable {
     let table: String
     let key: [String]
     let held: [String]
     let columns: [String]
+
+    init(table: String, key: [String], held: [String], columns: [String]) {
+      (self.table, self.key, self.held, self.columns) = (table, key, held, columns)
+    }
+
+    /// The holds that a change writes. Nil if it writes none.
+    init?(_ change: Change) {
+      guard change.keepsHolds, let key = change.holdKey, let hiding = change.kind.hiding else {
+        return nil
+      }
+      let columns = hiding.set.map(\.column).sorted()
+      self.init(table: key.table, key: key.names, held: columns, columns: columns)
+    }
   }
 
   private func groups() async throws -> [Group] {
@@ -68,46 +81,31 @@ struct RowRestoration {
       // security may hide rows. `lethe check` reports tables with such holds.
       return try await setOutcome("waits", of: group)
     }
-    let (held, columns) = (group.held, group.columns)
-    let isRow = Self.isRow(group, table)
-    let isAsSet = held.map {
-      """
-      t.\(identifier: $0)::text IS NOT DISTINCT FROM h.set_to ->> \(literal: $0)
-      """ as SQL
-    }.joined(separator: " AND ")
-    if !columns.isEmpty { try await restore(columns, of: group, table, isRow, isAsSet) }
-    let rest = Self.isInGroup(group)
-    // The rows that were not restored are gone, have another value, have another holder, are also hidden by a
-    // protection without a hold, or have a version that is not known to be older than the export.
-    try await run(
-      """
-      UPDATE lethe_due AS d
-      SET outcome = CASE
-          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow)) THEN 'gone'
-          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow) AND \(isAsSet))
-          THEN 'changed' ELSE \(literal: columns.isEmpty ? "held" : "waits") END
-      FROM lethe.hold AS h
-      WHERE \(rest) AND d.outcome IS NULL AND h.hold_id = d.hold_id
-      """, table)
+    if !group.columns.isEmpty {
+      let isFree = try await isFree(table.resolvedName)
+      try await run(
+        Self.restoration(of: group, in: table, versions, isFree: isFree), table)
+      try await requireExact(group, table)
+    }
+    try await run(Self.outcome(of: group, in: table), table)
   }
 
-  private func restore(
-    _ columns: [String], of group: Group, _ table: WarehouseTable, _ isRow: SQL,
-    _ isAsSet: SQL
-  ) async throws {
+  /// The statement that restores the rows of a group.
+  /// - Parameter isFree: a further condition for the rows. It begins with AND, or is empty.
+  static func restoration(
+    of group: Group, in table: WarehouseTable, _ versions: RowVersions?, isFree: SQL
+  ) -> SQL {
     let isOld = versions.map { $0.isOlderThanExport("t", of: table) } ?? "true"
-    let sets = columns.compactMap { name in
+    let sets = group.columns.compactMap { name in
       table.columns[name].map {
         "\($0.sql) = (h.former ->> \(literal: name))::\($0.typeSQL)" as SQL
       }
     }
-    let isExact = columns.map {
+    let isExact = group.columns.map {
       "t.\(identifier: $0)::text IS NOT DISTINCT FROM h.former ->> \(literal: $0)" as SQL
     }.joined(separator: " AND ")
-    let isFree = try await isFree(table.resolvedName)
-    let isInGroup = Self.isInGroup(group)
-    try await run(
-      """
+    let (isInGroup, isRow, isAsSet) = (isInGroup(group), isRow(group, table), isAsSet(group))
+    return """
       WITH restored AS (
         UPDATE \(table.resolvedName.sql) AS t SET \(sets.joined(separator: ", "))
         FROM lethe_due AS d JOIN lethe.hold AS h USING (hold_id)
@@ -117,8 +115,23 @@ struct RowRestoration {
       )
       UPDATE lethe_due AS d SET outcome = CASE WHEN r.is_exact THEN 'restored' ELSE 'other' END
       FROM restored AS r WHERE d.hold_id = r.hold_id
-      """, table)
-    try await requireExact(group, table)
+      """
+  }
+
+  /// The statement that records the outcome for the rows of a group that were not restored. They are gone, have
+  /// another value, have another holder, are also hidden by a protection without a hold, or have a version that is not
+  /// known to be older than the export.
+  static func outcome(of group: Group, in table: WarehouseTable) -> SQL {
+    let (isInGroup, isRow, isAsSet) = (isInGroup(group), isRow(group, table), isAsSet(group))
+    return """
+      UPDATE lethe_due AS d
+      SET outcome = CASE
+          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow)) THEN 'gone'
+          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow) AND \(isAsSet))
+          THEN 'changed' ELSE \(literal: group.columns.isEmpty ? "held" : "waits") END
+      FROM lethe.hold AS h
+      WHERE \(isInGroup) AND d.outcome IS NULL AND h.hold_id = d.hold_id
+      """
   }
 
   /// Throws an error if a trigger has changed the restored values. Then the row does not have its former
@@ -156,6 +169,13 @@ struct RowRestoration {
       table.columns[name].map {
         "t.\($0.sql) = (h.row_key ->> \(literal: name))::\($0.typeSQL)" as SQL
       }
+    }.joined(separator: " AND ")
+  }
+
+  /// The condition that a row `t` still has the values that the hold `h` has set.
+  private static func isAsSet(_ group: Group) -> SQL {
+    group.held.map {
+      "t.\(identifier: $0)::text IS NOT DISTINCT FROM h.set_to ->> \(literal: $0)" as SQL
     }.joined(separator: " AND ")
   }
 
