@@ -9,16 +9,20 @@ func withBriefConnection<R: Sendable>(
   _ warehouse: ConnectionString, limit: Duration,
   _ body: @escaping @Sendable (Connection) async throws -> R
 ) async throws -> R {
-  try await withThrowingTaskGroup(of: R.self) { group in
-    group.addTask {
-      try await Connection.withConnection(warehouse) { connection in
-        try await withTaskCancellationHandler {
-          try await body(connection)
-        } onCancel: {
-          connection.abort()
-        }
-      }
+  try await within(limit) {
+    try await Connection.withConnection(warehouse) { connection in
+      try await connection.abortedOnCancellation { try await body(connection) }
     }
+  }
+}
+
+/// Runs `body`, and cancels it if it takes longer than `limit`.
+/// - Throws: `PostgreSQLError` `.connectionLost` after `limit`; the errors of `body`.
+func within<R: Sendable>(
+  _ limit: Duration, _ body: @escaping @Sendable () async throws -> R
+) async throws -> R {
+  try await withThrowingTaskGroup(of: R.self) { group in
+    group.addTask(operation: body)
     group.addTask {
       try await Task.sleep(for: limit)
       throw PostgreSQLError(
@@ -27,6 +31,15 @@ func withBriefConnection<R: Sendable>(
     defer { group.cancelAll() }
     guard let result = try await group.next() else { throw CancellationError() }
     return result
+  }
+}
+
+extension Connection {
+  /// Runs `body`, and aborts the connection at once if the task is cancelled.
+  nonisolated func abortedOnCancellation<R: Sendable>(
+    _ body: @Sendable () async throws -> R
+  ) async throws -> R {
+    try await withTaskCancellationHandler(operation: body) { abort() }
   }
 }
 

@@ -22,7 +22,9 @@ struct LeaseNotRenewed: ExplainedError {
 
 /// Renews the leases of this process while it works, and stops its work when the leases are lost.
 ///
-/// Each renewal uses a new session, because a session that is idle between two renewals could be dropped unnoticed.
+/// Each call that changes something at the API needs a renewal, and such calls often follow each other. So a renewal
+/// uses the session of the previous renewal again, unless that session was idle for more than a few seconds: a firewall
+/// could have dropped it without notice.
 actor LeaseKeeper: CallPermit, LeaseStatus {
   nonisolated let ledger: WorkerLedger
   private nonisolated let warehouse: ConnectionString
@@ -32,10 +34,12 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
   /// counts the time in which the process or the machine is suspended.
   private var safeUntil: ContinuousClock.Instant
 
+  /// The connection of the last renewal. Nil while a renewal uses it.
+  private var connection: Connection?
   private var isLost = false
   /// What tasks of this process have leased.
   private var leased: Set<Resource> = []
-  /// What could not be released, because the session was lost.
+  /// What could not be released, for example because the session was lost.
   private var unreleased: Set<Resource> = []
   /// What renewals are releasing now. Until that is done, no task can lease it: the renewal would end the new lease.
   private var releasing: Set<Resource> = []
@@ -46,18 +50,25 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
   private static let renewalsPerLease = 6
   /// The maximum time for the query of `isRecorded`.
   private static let queryMax = Duration.seconds(2)
-  /// How long a renewal may take. The lower bound applies if the lease has already expired, for example after the
-  /// machine was suspended.
+  /// How long a renewal may take. The lower bound applies if the lease expires sooner, or if it has already expired,
+  /// for example after the machine was suspended.
   private static let renewalLimits = Duration.seconds(2)...Duration.seconds(10)
   private static let retryDelay = Duration.seconds(1)
+  /// How long the session of a renewal may be idle before a new session replaces it.
+  private static let idleMax = Duration.seconds(5)
 
-  init(_ ledger: WorkerLedger, on warehouse: ConnectionString, logger: Logger) {
+  /// - Parameter began: a moment before the worker's row was written.
+  init(
+    _ ledger: WorkerLedger, since began: ContinuousClock.Instant, on warehouse: ConnectionString,
+    logger: Logger
+  ) {
     (self.ledger, self.warehouse, self.logger) = (ledger, warehouse, logger)
-    safeUntil = .now + .seconds(ledger.seconds)
+    safeUntil = began + .seconds(ledger.seconds)
   }
 
   /// Runs `body`, and cancels it when the leases are lost.
-  /// - Throws: `LedgerError` `.leaseLost`; `LeaseNotRenewed`; the errors of `body`.
+  /// - Throws: `LedgerError` `.leaseLost`; `LeaseNotRenewed`; `PostgreSQLError` if the server refuses a renewal; the
+  ///   errors of `body`.
   func keep<R: Sendable>(_ body: @escaping @Sendable () async throws -> R) async throws -> R {
     try await withTaskCancellationHandler {
       try await withThrowingTaskGroup(of: R?.self) { group in
@@ -117,7 +128,7 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
     }
   }
 
-  /// Releases a resource. If the session is lost, the next renewal releases it.
+  /// Releases a resource. If that fails, the next renewal releases it.
   func release(_ resource: Resource, on connection: Connection) async {
     do {
       try await ledger.release(resource, on: connection)
@@ -163,7 +174,7 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
     return connection
   }
 
-  /// Whether the ledger has an attempt with this job of the API. True if the database does not respond.
+  /// Whether the ledger has an attempt with this job of the API. True if the query fails.
   nonisolated func isRecorded(_ apiID: String) async -> Bool {
     do {
       return try await withBriefConnection(warehouse, limit: Self.queryMax) {
@@ -174,14 +185,17 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
     }
   }
 
+  nonisolated var renewalInterval: Duration {
+    .seconds(ledger.seconds) / Self.renewalsPerLease
+  }
+
   private func renewRepeatedly() async throws {
-    let interval = Duration.seconds(ledger.seconds) / Self.renewalsPerLease
-    var delay = interval
+    var delay = renewalInterval
     while true {
       try await Task.sleep(for: delay)
       do {
         try await renew()
-        delay = interval
+        delay = renewalInterval
       } catch let error as PostgreSQLError where error.isTemporary {
         guard ContinuousClock.now < safeUntil else { throw LeaseNotRenewed(why: error) }
         logger.debug("the lease was not renewed: \(error.messageWithoutValues)")
@@ -199,7 +213,7 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
       let toRelease = unreleased.subtracting(leased).subtracting(releasing)
       releasing.formUnion(toRelease)
       defer { releasing.subtract(toRelease) }
-      let hasTeammates = try await withBriefConnection(warehouse, limit: left) { [ledger] in
+      let hasTeammates = try await withConnection(limit: left) { [ledger] in
         try await ledger.renew(on: $0)
         for resource in toRelease { try await ledger.release(resource, on: $0) }
         return try await ledger.hasTeammates(on: $0)
@@ -211,5 +225,31 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
       throw error
     }
     safeUntil = max(safeUntil, began + .seconds(ledger.seconds))
+  }
+
+  /// Runs `body` with the connection of the last renewal. If its session is lost, or if another renewal uses it, runs
+  /// `body` with a new connection.
+  /// - Throws: as `withBriefConnection`.
+  private func withConnection<R: Sendable>(
+    limit: Duration, _ body: @escaping @Sendable (Connection) async throws -> R
+  ) async throws -> R {
+    let end = ContinuousClock.now + limit
+    if let connection = connection.take() {
+      do {
+        let result = try await within(limit) {
+          try await connection.abortedOnCancellation { try await body(connection) }
+        }
+        self.connection = connection
+        return result
+      } catch let error as PostgreSQLError where error.isTemporary && end > .now {
+        // The session may be one of a former primary, or may have been terminated.
+      }
+    }
+    let (connection, result) = try await within(end - .now) { [warehouse] in
+      let connection = try await Connection.connect(warehouse, renewedAfter: Self.idleMax)
+      return (connection, try await connection.abortedOnCancellation { try await body(connection) })
+    }
+    self.connection = connection
+    return result
   }
 }

@@ -30,8 +30,8 @@ public struct PipelineLocked: ExplainedError, Sendable {
   public var disposition: Disposition { .held }
 }
 
-/// The error that no new run was started, because the current definition does not fit the database. Earlier runs
-/// were resumed.
+/// The error that no new run was started, because the current definition does not fit the database. Before that,
+/// earlier runs were resumed or given up.
 public struct NoNewRun: ExplainedError, Sendable {
   public let why: DefinitionError
   /// The reports of the earlier runs.
@@ -61,7 +61,7 @@ public struct PipelineRuntime: Sendable {
   let keeper: LeaseKeeper
   let membership: WorkerLedger.Membership
   let clock = StageClock()
-  /// It uses the pace in the current file, also for resumed runs.
+  /// Keeps the pace in the current file, also for resumed runs.
   let pacer: ApplyPacer
   let postponement = Postponement()
 
@@ -81,7 +81,8 @@ public struct PipelineRuntime: Sendable {
   ///   - movingRuns: whether the files of resumed runs are moved to `workDirectory`. True if the operator has named
   ///     this folder.
   ///   - retry: how calls of the API are repeated.
-  /// - Throws: `DefinitionError` if a check fails; `PipelineLocked`; the errors of `LeaseKeeper.keep` and of `body`.
+  /// - Throws: `DefinitionError` if a check fails; `PipelineLocked`; `LedgerError` `.refused` if the sessions of a
+  ///   former process cannot be terminated; the errors of `LeaseKeeper.keep` and of `body`.
   public static func with<R: Sendable>(
     _ pipeline: Pipeline, as mode: TeamMode = .alone, workDirectory: String,
     movingRuns: Bool = true,
@@ -91,12 +92,14 @@ public struct PipelineRuntime: Sendable {
     let name = pipeline.definition.name
     let workers = WorkerLedger(
       lease: Lease(host: LocalProcess.hostName), seconds: pipeline.leaseSeconds)
+    let began = ContinuousClock.now
     let membership = try await Connection.withConnection(pipeline.warehouse, refusingPoolers: true)
     {
       try await requireLedger(on: $0, pipeline)
       return try await enter(name, as: mode, workers, on: $0, logger)
     }
-    let keeper = LeaseKeeper(workers, on: pipeline.warehouse, logger: logger)
+    let keeper = LeaseKeeper(
+      workers, since: began, on: pipeline.warehouse, logger: logger)
     if case .joined = membership { await keeper.noteTeammates() }
     let result: Result<R, any Error>
     do {
@@ -219,8 +222,8 @@ public struct PipelineRuntime: Sendable {
   ///
   /// - Parameter resumeOnly: if true, no new run is started.
   /// - Returns: a report for each run, the newest last.
-  /// - Throws: errors that concern all runs, or `NoNewRun`. An error that left a chunk for a later run is thrown
-  ///   after all other work is done.
+  /// - Throws: errors that concern all runs, or `NoNewRun`. The first error that left a chunk or an export for a later
+  ///   run is thrown after all other work is done.
   public func run(resumeOnly: Bool = false) async throws -> [RunReport] {
     let ledger = RunLedger(connection: lockConnection)
     try await removeFoldersOfEndedRuns()

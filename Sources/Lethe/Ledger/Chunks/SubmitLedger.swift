@@ -35,7 +35,7 @@ extension ChunkLedger {
   ///
   /// - Parameters:
   ///   - at: the time of the creation by the API's clock. Lethe orders the answers of jobs by this time. Nil if the API
-  ///     did not return it.
+  ///     returned no plausible time. Then the current time by the database's clock is used.
   ///   - uploadHost: the host for the job's upload.
   /// - Throws: `DuplicateJobID` if another job already has the same API ID. Then nothing is recorded.
   public func jobCreated(
@@ -116,7 +116,7 @@ extension ChunkLedger {
 
   // MARK: Names of jobs
 
-  /// The beginning of the names of a chunk's jobs. A name has at most 53 characters.
+  /// The beginning of the names of a chunk's jobs. A name has at most 60 characters.
   private static func jobName(of chunk: Chunk) -> String {
     "lethe-\(chunk.runKey)-c\(chunk.id)"
   }
@@ -165,8 +165,8 @@ extension ChunkLedger {
     /// The largest number of cuts. Seven cuts make a chunk of 120 MB smaller than 1 MB.
     private static let cutsMax = 7
 
-    /// Whether the chunk is as large as the refused size, or nearly as large. A host that refused that size would
-    /// probably also refuse a file that is only a few bytes smaller.
+    /// Whether the chunk is larger than the refused size, or at most a sixteenth smaller. A host that refused that size
+    /// would probably also refuse a file that is only a little smaller.
     public func isTooLarge(_ chunk: Chunk) -> Bool {
       guard let refusedBytes else { return false }
       return chunk.bytes >= refusedBytes - refusedBytes / 16
@@ -236,19 +236,21 @@ extension ChunkLedger {
           setting: """
             first_id = \(first.firstID), last_id = \(first.lastID), ids = \(first.ids),
             bytes = \(first.bytes), sha256 = \(first.sha256), path = \(first.path.string),
-            file_host = nullif(\(lease.host), ''), cuts = cuts + 1, attempts_before = coalesce(\(attempt?.number), attempts_before)
+            file_host = nullif(\(lease.host), ''), cuts = cuts + 1,
+            attempts_before = (SELECT coalesce(max(j.attempt), 0) FROM lethe.job AS j WHERE j.chunk_id = c.chunk_id)
             """))
       try await ChunkQueries.guarded(
         transaction, chunk.label,
         """
         INSERT INTO lethe.chunk
           (run_id, dataset, type, number, first_id, last_id, ids, bytes, sha256, path, lease,
-           file_host, exported_snapshot, cuts)
+           file_host, exported_snapshot, exported_cluster, cuts)
         SELECT c.run_id, c.dataset, c.type,
                (SELECT max(o.number) + 1 FROM lethe.chunk AS o
                 WHERE o.run_id = c.run_id AND o.dataset = c.dataset),
                \(rest.firstID), \(rest.lastID), \(rest.ids), \(rest.bytes), \(rest.sha256),
-               \(rest.path.string), c.lease, c.file_host, c.exported_snapshot, c.cuts
+               \(rest.path.string), c.lease, c.file_host, c.exported_snapshot, c.exported_cluster,
+               c.cuts
         FROM lethe.chunk AS c WHERE c.chunk_id = \(chunk.id) AND c.lease = \(lease.token)
         """)
     }

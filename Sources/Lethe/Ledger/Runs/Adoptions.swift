@@ -29,6 +29,8 @@ extension RunLedger {
         SELECT reason FROM lethe.event
         WHERE chunk_id = c.chunk_id AND cause_id IS NULL AND superseded_by IS NULL
         UNION ALL
+        SELECT reason FROM lethe.trace WHERE chunk_id = c.chunk_id
+        UNION ALL
         SELECT reason FROM lethe.collected WHERE chunk_id = c.chunk_id AND changed IS NOT NULL
         UNION ALL
         SELECT reason FROM lethe.refusal WHERE chunk_id = c.chunk_id AND event -> 'changed' <> 'null'
@@ -111,7 +113,7 @@ extension RunLedger {
 }
 
 extension ChunkLedger {
-  /// The limit that stopped the chunk before its run adopted other limits. The chunk waits for an operator,
+  /// The limit that stopped the chunk before its run adopted another definition. The chunk waits for an operator,
   /// even if the new limits allow it.
   public func stopBeforeAdoption(of chunk: Chunk) async throws -> String? {
     try await connection.query(

@@ -9,8 +9,8 @@ public struct RunLedger: Sendable {
   /// The failure text of a run that an operator has given up. It is for people. The program reads
   /// `is_given_up`.
   static let givenUpFailure = "given up by the operator"
-  /// The comment that the ledger requires in statements that take over a run. Older programs do not send it,
-  /// and so cannot take over the run. A program without holds would restore rows that other IDs hold. A
+  /// The comment that the ledger requires in statements that begin a run or change its lease. Older programs do not
+  /// send it, and so cannot work on a run. A program without holds would restore rows that other IDs hold. A
   /// program without traces would apply answers that newer answers have superseded.
   static let takeoverMarker: SQL = "/* keeps holds and traces */"
 
@@ -70,7 +70,8 @@ public struct RunLedger: Sendable {
     return run
   }
 
-  /// Gives the run and its unfinished chunks the lease of this process, which works on the pipeline alone.
+  /// Gives the run the lease of this process, and also its unfinished chunks, except those of other processes of the
+  /// team. This process gets such a chunk when it leases the chunk.
   /// - Parameter file: the path of the definition's file, as the operator gave it in this command.
   public func takeOver(_ runID: Int64, lease: Lease, file: String? = nil) async throws {
     try await connection.withTransaction(recording: .runTakenOver) { transaction in
@@ -82,14 +83,16 @@ public struct RunLedger: Sendable {
         """)
       try await transaction.execute(
         """
-        UPDATE lethe.chunk SET lease = \(lease.token)
+        UPDATE lethe.chunk AS c SET lease = \(lease.token)
         WHERE run_id = \(runID) AND state NOT IN (\(states: ChunkState.ended))
+          AND NOT EXISTS (SELECT FROM lethe.worker AS w
+                          WHERE w.lease = c.lease AND w.lease <> \(lease.token)::uuid)
         """)
     }
   }
 
-  /// Whether no work of the run is left: every dataset is exported or the run was given up, and every chunk is applied
-  /// or failed.
+  /// Whether no work of the run is left: the export of every dataset has ended or the run was given up, and every chunk
+  /// is applied or failed.
   public func isSettled(_ run: Run, datasets: Int) async throws -> Bool {
     let isExported = try await connection.query(
       """

@@ -197,6 +197,72 @@ import Vocabulary
       chunk: try await ledger.chunk(chunkID), jobID: jobID)
   }
 
+  /// A restored backup can be on another cluster than the export. Both halves have to know the cluster of the export.
+  @Test func bothHalvesOfAChunkHaveItsExportAndAllTheirAttempts() async throws {
+    try await withTestDatabase(.ledger) { database in
+      try await database.withConnection { connection in
+        let fixture = try await Self.fixture(in: .exported, hasResult: false, connection)
+        try await connection.execute(
+          "UPDATE lethe.chunk SET exported_cluster = 7, exported_snapshot = '5:5:'")
+        _ = try await fixture.ledger.jobFailed(
+          fixture.attempt(), of: fixture.chunk, why: "test", attemptsMax: 3)
+        try await fixture.ledger.chunkCut(
+          try await fixture.ledger.chunk(fixture.chunk.id), after: nil, why: "test",
+          into: (fixture.part(1...5), fixture.part(6...10)))
+        let halves = try await connection.query(
+          """
+          SELECT concat_ws(' ', number, exported_cluster, exported_snapshot, attempts_before)
+          FROM lethe.chunk ORDER BY number
+          """
+        ).rows(as: String.self)
+        #expect(halves == ["1 7 5:5: 1", "2 7 5:5: 0"])
+      }
+    }
+  }
+
+  /// A process that resumes a run leaves the chunks of the team's other processes to them.
+  @Test func aTakeOverLeavesTheChunksOfTeammates() async throws {
+    try await withTestDatabase(.ledger) { database in
+      try await database.withConnection { connection in
+        let fixture = try await Self.fixture(in: .exported, hasResult: false, connection)
+        try await WorkerLedger(lease: fixture.lease, seconds: 60)
+          .begin(
+            "test",
+            ProcessIdentity(
+              host: "elsewhere", processID: 812, bootID: "other", pidNamespace: "other", start: 1),
+            on: connection)
+        let other = Lease()
+        let runs = RunLedger(connection: connection)
+        func chunkLease() async throws -> String {
+          try await connection.query("SELECT lease::text FROM lethe.chunk").onlyRow(as: String.self)
+        }
+        try await runs.takeOver(fixture.chunk.runID, lease: other)
+        #expect(try await chunkLease() == fixture.lease.token)
+        try await connection.execute("DELETE FROM lethe.worker")
+        try await runs.takeOver(fixture.chunk.runID, lease: other)
+        #expect(try await chunkLease() == other.token)
+      }
+    }
+  }
+
+  /// Events that changed nothing have only a trace. Their reason was applied, too.
+  @Test func theReasonOfATraceWasApplied() async throws {
+    try await withTestDatabase(.ledger) { database in
+      try await database.withConnection { connection in
+        let fixture = try await Self.fixture(in: .applied, hasResult: true, connection)
+        try await connection.execute(
+          """
+          INSERT INTO lethe.trace
+            (chunk_id, batch, type, reason, action, job_id, applied_at, events, first_id, last_id, distances)
+          VALUES (\(fixture.chunk.id), 1, 'tweets', 'suspended', 'ignore', \(fixture.jobID), now(), 1, 5, 5, '\\x00')
+          """)
+        let applied = try await RunLedger(connection: connection)
+          .appliedReasons(of: fixture.chunk.runID)
+        #expect(applied == [.init(dataset: "d", reason: "suspended")])
+      }
+    }
+  }
+
   /// Each transition of `ChunkTransition.all` occurs in `records`, and each state has a transition that leaves it.
   @Test func eachTransitionIsTestedAndEachStateCanBeLeft() {
     for transition in ChunkTransition.all {
