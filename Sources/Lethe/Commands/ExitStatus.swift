@@ -9,7 +9,7 @@ enum ExitStatus: Int32, Error, CaseIterable {
   case usage = 2
   case limitStopped = 3
   case quarantined = 4
-  /// A chunk or an event was set aside.
+  /// A chunk or an event was set aside, or a dataset was not completely exported because of an error.
   case setAside = 5
   case locked = 6
   /// A temporary failure. The same command can succeed later.
@@ -37,7 +37,7 @@ enum ExitStatus: Int32, Error, CaseIterable {
       self = .limitStopped
     } else if reports.contains(where: { !$0.failures.isEmpty || !$0.refused.isEmpty }) {
       self = .setAside
-    } else if openLines > 0 || reports.contains(where: { $0.quarantined > 0 }) {
+    } else if openLines > 0 {
       self = .quarantined
     } else {
       self = .done

@@ -28,9 +28,9 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var stopped: [StoppedChunk]
   /// The datasets that a limit has excluded from the export, and why.
   public var stoppedDatasets: [StoppedDataset]
-  /// The chunks that could not be applied. All others were processed.
+  /// The chunks that were set aside in any stage, and why. The other chunks continue.
   public var setAside: [SetAsideChunk]
-  /// The events that the warehouse refused. All other events of their chunks are applied.
+  /// The events that the warehouse refused. They do not stop the other events of their chunks.
   public var refused: [RefusedEvent]
   /// The number of open lines in the pipeline's quarantine, of this run and of earlier runs.
   public var quarantineOpen: Int
@@ -119,7 +119,7 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var reason: String
     public var why: String
     public var remedy: String
-    /// The command that retries only this event.
+    /// The command that retries the refused events of this ID, in all chunks of the pipeline.
     public var command: String
     /// The command that retries all refused events of its chunk.
     public var commandForChunk: String
@@ -147,7 +147,7 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var chunks: Int
     public var jobs: Int
     public var events: Int
-    /// Changed rows by table, then by action. Empty if no row had to be changed.
+    /// Changed rows by table, then by action. Empty if no row was changed.
     public var rows: [String: [String: Int]]
     public var quarantined: Int
     /// Rows that were not exported, by cause. The API was not asked about them.
@@ -166,12 +166,13 @@ public struct RunReport: Sendable, Codable, Equatable {
     public var rowsLeftOut: Int { leftOut.values.reduce(0, +) }
   }
 
-  /// The times are from the ledger, so they include those of other processes and of earlier ones of the run.
+  /// The times are from the ledger, so they include the jobs of all processes that have worked on the run.
   public struct SlotReport: Sendable, Codable, Equatable {
     public var jobs: Int
     /// How long jobs of the run have used the slot, until the run has seen their end.
     public var busySeconds: Double
-    /// How long the slot was free between two jobs although a chunk waited.
+    /// How long the run has not used the slot between two of its jobs although a chunk waited. Others may have used
+    /// the slot in this time.
     public var idleSeconds: Double
 
     enum CodingKeys: String, CodingKey {
@@ -206,15 +207,17 @@ extension RunReport {
       unfit: unfit)
   }
 
-  /// Returns the report without the chunks in `halted`, which were set aside or stopped before this command.
-  func excluding(_ halted: [RunLedger.HaltedChunk]) -> RunReport {
+  /// Returns the report without everything that waits for an operator in `former`, an earlier report of the same run.
+  func excluding(_ former: RunReport?) -> RunReport {
+    guard let former else { return self }
     var report = self
-    let known = Set(halted.map(\.chunkID))
-    let setAside = report.setAside.filter { known.contains($0.chunkID) }
-    report.stopped.removeAll { known.contains($0.chunkID) }
-    report.setAside.removeAll { known.contains($0.chunkID) }
-    for reason in setAside.map(\.reason) {
-      if let index = report.failures.firstIndex(of: reason) { report.failures.remove(at: index) }
+    let halted = Set(former.stopped.map(\.chunkID) + former.setAside.map(\.chunkID))
+    report.stopped.removeAll { halted.contains($0.chunkID) }
+    report.setAside.removeAll { halted.contains($0.chunkID) }
+    report.refused.removeAll { former.refused.contains($0) }
+    report.stoppedDatasets.removeAll { former.stoppedDatasets.contains($0) }
+    for failure in former.failures {
+      if let index = report.failures.firstIndex(of: failure) { report.failures.remove(at: index) }
     }
     return report
   }

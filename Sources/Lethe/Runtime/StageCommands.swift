@@ -23,8 +23,8 @@ extension PipelineRuntime {
     public var runs: [RunReport]
   }
 
-  /// Exports every dataset into the newest unfinished run. If there is none, starts a new run. A run that needs no
-  /// further export, or that cannot continue, is not used.
+  /// Exports every dataset into the newest unfinished run. If there is none, starts a new run. A run that waits only
+  /// for an operator, that was given up, or that cannot continue, is not used.
   public func export() async throws -> StageReport {
     let ledger = RunLedger(connection: lockConnection)
     var resumed: PipelineRun?
@@ -48,12 +48,12 @@ extension PipelineRuntime {
       }
       taken = new
     }
-    let halted = try await ledger.halted(of: taken.run)
+    let former = try await self.report(taken.run)
     let before = try await chunkCount(taken.run)
     try await taken.export()
     let report = StageReport(
       stage: Stage.export.rawValue, chunks: try await chunkCount(taken.run) - before, waiting: 0,
-      runs: [try await taken.settle().excluding(halted)])
+      runs: [try await taken.settle().excluding(former)])
     try await postponement.rethrow()
     return report
   }
@@ -127,8 +127,8 @@ extension PipelineRuntime {
   }
 
   /// Runs a stage once for each chunk of all unfinished runs that is in one of `states`. Apply, the last stage, reports
-  /// everything that waits for an operator. An earlier stage reports only what it has caused itself, so that a script
-  /// continues with the other chunks.
+  /// everything that waits for an operator. An earlier stage leaves out what waited for one before the
+  /// command, so that a script continues with the other chunks.
   /// - Parameter chunkIDs: only these chunks. Runs that have none of them are skipped.
   private func runStage(
     _ stage: Stage, _ states: [ChunkState], only chunkIDs: Set<Int64>? = nil,
@@ -151,7 +151,7 @@ extension PipelineRuntime {
         if stage == .apply { report.runs.append(unfit) }
         continue
       }
-      let halted = stage == .apply ? [] : try await ledger.halted(of: taken.run)
+      let former = stage == .apply ? nil : try await self.report(taken.run)
       // The chunks are read again, because `resume` might have moved the run's files to another folder.
       for chunk in try await chunkLedger.chunks(of: open.id, in: states)
       where chunks.contains(where: { $0.id == chunk.id }) {
@@ -161,7 +161,7 @@ extension PipelineRuntime {
         if isDone { report.chunks += 1 }
       }
       report.waiting += try await chunkLedger.chunks(of: open.id, in: states).count
-      report.runs.append(try await taken.settle().excluding(halted))
+      report.runs.append(try await taken.settle().excluding(former))
     }
     await connection.close()
     try await postponement.rethrow()

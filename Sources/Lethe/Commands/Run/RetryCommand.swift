@@ -40,13 +40,11 @@ struct RetryCommand: AsyncParsableCommand, OutputCommand {
     let isGiven = workDirectory.isGiven
     let (chunk, ids) = (chunk, Set(ids))
     try await untilSignalled {
-      let (report, openLines) = try await PipelineRuntime.with(
+      let report = try await PipelineRuntime.with(
         pipeline, workDirectory: directory, movingRuns: isGiven, logger: options.logger
-      ) { runtime in
-        (try await runtime.retry(chunkID: chunk, ids: ids), try await runtime.openQuarantine())
-      }
-      let status = ExitStatus(of: report.runs, openLines: openLines)
-      let error = Failure(of: report.runs, openLines: openLines, status)
+      ) { try await $0.retry(chunkID: chunk, ids: ids) }
+      let status = ExitStatus(of: report.runs)
+      let error = Failure(of: report.runs, openLines: 0, status)
       try options.write(StageResult(report: report, error: error)) { report.summary }
       guard status == .done else { throw status }
     }

@@ -7,15 +7,15 @@ import Warehouse
 
 /// `lethe retry`: applies chunks and events that were set aside.
 extension PipelineRuntime {
-  /// Retries a chunk that was set aside, or refused events, with the definition of their run. Superseded events are
-  /// dropped first, and the limits are checked again. Events that are refused again are set aside again. If the
-  /// retry is interrupted, `lethe run` and `lethe apply` continue it.
+  /// Retries a chunk that was set aside, or refused events, with the definition of their run. Superseded events change
+  /// nothing, and the limits are checked again. Events that are refused again are set aside again. If the retry is
+  /// interrupted, `lethe run` and `lethe apply` continue it.
   ///
   /// - Parameters:
   ///   - chunkID: the chunk to retry. With `ids`, only refused events of this chunk are retried.
   ///   - ids: the IDs of the refused events to retry.
   /// - Returns: a report on the retried part of the runs only.
-  /// - Throws: `LedgerError` if a part cannot be retried. Then nothing is changed.
+  /// - Throws: `LedgerError` if a part cannot be retried. Then no event is retried.
   public func retry(chunkID: Int64?, ids: Set<Int64> = []) async throws -> StageReport {
     let ledger = RunLedger(connection: lockConnection)
     let name = pipeline.definition.name
@@ -53,6 +53,7 @@ extension PipelineRuntime {
       let before = run.setAside.count + run.stopped.count + run.refused.count
       run.setAside.removeAll { !chunks.contains($0.chunkID) }
       run.failures = run.setAside.map(\.reason)
+      run.stoppedDatasets = []
       run.stopped.removeAll { !chunks.contains($0.chunkID) }
       run.refused.removeAll { event in
         !all.contains {

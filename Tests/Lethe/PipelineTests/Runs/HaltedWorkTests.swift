@@ -45,6 +45,39 @@ import Testing
     }
   }
 
+  /// A refused event and quarantined lines wait for an operator. Only the apply stage reports them, so that a script
+  /// continues with the other chunks.
+  @Test func anEarlierStageReportsOnlyWhatItHasCaused() async throws {
+    try await RefusalFixture.with({ RefusalFixture.answers($0) + "garbage\n" }) { fixture in
+      try await fixture.base.execute(
+        """
+        CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN IF OLD.post_id = 4 THEN RAISE ''legal hold''; END IF; RETURN OLD; END';
+        CREATE TRIGGER stop BEFORE DELETE ON warehouse.posts FOR EACH ROW EXECUTE FUNCTION public.stop()
+        """)
+      let file = try fixture.file(ids: 50)
+      #expect(try await fixture.lethe("export", file).code == 0)
+      for _ in 1...2 {
+        for stage in ["submit", "await", "collect"] {
+          let result = try await fixture.lethe(stage, file, "--output", "json")
+          #expect(result.code == 0, "\(stage): \(result.stdout)")
+        }
+        let apply = try await fixture.lethe("apply", file, "--output", "json")
+        #expect(apply.code == 5, "\(apply.stdout)")
+      }
+      #expect(try await fixture.lethe("export", file).code == 0)
+      #expect(try await fixture.unfinishedPosts() == [4])
+      // A retry reports only the retried part, and the lines of the quarantine are no part of it.
+      try await fixture.base.execute("DROP TRIGGER stop ON warehouse.posts")
+      let retried = try await fixture.lethe("retry", file, "--id", "4")
+      #expect(retried.code == 0, "\(retried.stdout)")
+      #expect(try await fixture.unfinishedPosts() == [])
+      let apply = try await fixture.lethe("apply", file, "--output", "json")
+      #expect(apply.code == 4, "\(apply.stdout)")
+      #expect(!apply.stdout.contains("0 lines of the quarantine"))
+    }
+  }
+
   // MARK: Error texts of the API
 
   private static let signed =
