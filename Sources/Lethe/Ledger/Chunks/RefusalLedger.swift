@@ -2,8 +2,8 @@ import CrashPoints
 public import PostgreSQL
 import Vocabulary
 
-/// The records of apply about events that the warehouse refuses, and about chunks that are set aside. Both can be
-/// retried.
+/// The records of apply about events that the warehouse refuses, and about chunks that are set aside. An operator can
+/// retry the events, and those chunks for which a retry can succeed.
 extension ChunkLedger {
   /// An event that the warehouse refuses.
   public struct Refusal: Sendable, Equatable {
@@ -46,8 +46,8 @@ extension ChunkLedger {
       INSERT INTO lethe.refusal (chunk_id, id, reason, event, why, remedy)
       SELECT chunk_id, id, reason, event, why, remedy FROM refused
       ON CONFLICT (chunk_id, id) DO UPDATE
-      SET reason = excluded.reason, event = excluded.event, why = excluded.why, remedy = excluded.remedy, resolved_at = NULL,
-          resolution = NULL, superseded_by = NULL
+      SET reason = excluded.reason, event = excluded.event, why = excluded.why, remedy = excluded.remedy,
+          refused_at = excluded.refused_at, resolved_at = NULL, resolution = NULL, superseded_by = NULL
       """)
   }
 
@@ -168,7 +168,7 @@ extension ChunkLedger {
           AND state = \(state: chunk.state)
         FOR NO KEY UPDATE
         """)
-      // The deleted events already have records in lethe.event.
+      // The deleted events already have records in lethe.event or lethe.trace.
       try await transaction.execute(
         """
         DELETE FROM lethe.collected AS s USING lethe.chunk AS c

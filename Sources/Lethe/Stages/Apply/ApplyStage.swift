@@ -57,8 +57,9 @@ public struct ApplyStage: Sendable {
   ///
   /// - Throws: `ApplyError` if the chunk cannot be applied: if an event is refused and the dataset has
   ///   `atomic: chunk`, if too many events are refused, if a statement exceeds the session's own timeout, or if the
-  ///   tables no longer fit the definition. `PostgreSQLError` if the server cannot be reached, or a lock is not free
-  ///   after all tries. The changes of earlier batches stay, and the next try continues after them.
+  ///   tables no longer fit the definition. `LedgerError` if another process has taken over the chunk, or if the ledger
+  ///   lacks the chunk's events. `PostgreSQLError` if the server cannot be reached, or if all tries of a batch fail
+  ///   because of other transactions. The changes of earlier batches stay, and the next try continues after them.
   public func apply(_ chunk: Chunk, dataset: Dataset) async throws -> Outcome {
     do {
       return try await applied(chunk, dataset)
@@ -104,14 +105,15 @@ public struct ApplyStage: Sendable {
     try await pacer?.wait(before: work.chunk, ledger, on: connection)
   }
 
-  /// Waits first, so that the range and its transaction see the same state of the tables.
+  /// Waits before the range is determined. During a wait after it, other sessions could add rows, and the transaction
+  /// could reach more rows than the limit allows.
   private func nextRangeAfterWait(after: Int64, _ work: inout Work) async throws -> EventRange? {
     try await waitForPace(work)
     return try await nextRange(after: after, &work)
   }
 
   /// - Returns: whether the chunk's position is now at the end of the range. The position does not move if
-  ///   all events of the range were refused.
+  ///   all events of the range were refused, or if the events must be applied in smaller batches.
   private func apply(_ range: EventRange, _ work: inout Work) async throws -> Bool {
     var batch = range
     do {
@@ -143,6 +145,8 @@ public struct ApplyStage: Sendable {
     /// The size of the next batch, in events. It is smaller than the definition allows after events that reach many
     /// rows, and then grows again. Nil if the chunk is one batch.
     var eventsMax: Int?
+    /// The same, of the last range.
+    var eventsMaxOfRange: Int?
     /// The session that has the temporary tables for batches.
     var session: Int?
     /// Whether the next range is one event that reaches more rows than a transaction may change.
@@ -195,8 +199,8 @@ public struct ApplyStage: Sendable {
     return try await ledger.stopBeforeAdoption(of: work.chunk)
   }
 
-  /// The events for the next transaction. Contains as many events as the limits for events and rows allow,
-  /// and the events that must be in the same transaction. Nil when no event is left.
+  /// The events for the next transaction. Contains at most as many events as the limits for events and rows allow,
+  /// and the later events that must be in the same transaction. Nil when no event is left.
   func nextRange(after: Int64, _ work: inout Work) async throws -> EventRange? {
     guard let range = try await boundedRange(after: after, &work) else { return nil }
     if work.isOversize { return range }
@@ -231,6 +235,7 @@ public struct ApplyStage: Sendable {
       through = middle
       work.eventsMax = max(1, (work.eventsMax ?? limits.events) / 2)
     }
+    work.eventsMaxOfRange = work.eventsMax
     work.eventsMax = min(limits.events, 2 * (work.eventsMax ?? limits.events))
     return range()
   }
@@ -254,10 +259,10 @@ public struct ApplyStage: Sendable {
     return rows
   }
 
-  /// Changes the rows of one event in several transactions, table by table in their order. Only tables in which the
-  /// event reaches at most one row are left for the transaction that records the event. Other writers may add rows in
-  /// the meantime, so the search repeats until it finds none, up to a limit. If a trigger undoes the change each time,
-  /// the last transaction reports this.
+  /// Changes the rows of one event in several transactions: first the rows that it releases, then table by table in
+  /// their order. Tables in which the event reaches at most one row are left for the transaction that records the
+  /// event. Other writers may add rows in the meantime, so the search repeats until it finds none, up to a limit. If a
+  /// trigger undoes the change each time, the last transaction reports this.
   private func applyInParts(_ range: EventRange, _ work: inout Work) async throws {
     guard let rowsMax = work.plan.dataset.batch?.rows else { return }
     var hold: Int64? = range.mayRestore ? 0 : nil

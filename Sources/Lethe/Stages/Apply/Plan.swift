@@ -12,7 +12,9 @@ public struct ChunkPlan: Sendable, Equatable {
   public let rows: [PlannedRows]
   /// The numbers that are compared with the limits for restores. Nil if the chunk releases no ID.
   public let restores: ChunkLedger.RestoreExtent?
-  /// The events that the warehouse would refuse, and why. The rows of these events are not counted.
+  /// Why the warehouse would refuse events. Each text names an event, or a range of IDs with a refused event. The rows
+  /// of such a range are not counted. The rows of such an event are counted only if they are too many for one
+  /// transaction.
   public let refusals: [String]
 }
 
@@ -29,14 +31,14 @@ extension ApplyStage {
   /// the next. If events of two batches reach the same row, the row is counted twice.
   ///
   /// For an event that reaches more rows than a transaction may change, the rows are only counted. No row is changed.
-  /// - Throws: `PlanError` if the tables no longer fit the definition; `PostgreSQLError`.
+  /// - Throws: `PlanError` if the tables no longer fit the definition; `LedgerError` if the chunk's events are missing;
+  ///   `PostgreSQLError`.
   public func plan(_ chunk: Chunk, dataset: Dataset) async throws -> ChunkPlan {
     var work = try await work(on: chunk, dataset)
     let restores = try await ledger.restoreExtent(of: chunk, excluding: work.context.protecting)
     let stopReason = chunk.isApproved ? nil : try await reasonToStop(work)
     let referenced = try await referencedEvents(work)
     var refusals = referenced.map { "the event of ID \($0.id): \($0.why)" }
-    try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
     try await connection.runScript(ScratchTables.ofBatches)
     var totals: [TouchedRows: Int] = [:]
     var through = chunk.appliedThrough ?? chunk.firstID - 1
@@ -81,6 +83,8 @@ extension ApplyStage {
     try await retrying(work.chunk) {
       do {
         return try await connection.withTransaction { transaction -> [TouchedRows: Int] in
+          // A plan changes nothing, so new partitions are rolled back, too.
+          try await transaction.execute("SELECT lethe.ensure_event_partitions(now())")
           try await ledger.leaveOut(refused, of: work.chunk, on: transaction)
           try await ledger.setPosition(work.chunk, after: range.after, on: transaction)
           let batch = batch(work, transaction)

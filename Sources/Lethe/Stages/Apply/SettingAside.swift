@@ -7,8 +7,8 @@ import Warehouse
 
 /// Finds each event that the warehouse refuses, and sets these events aside, so that all others can be applied.
 extension ApplyStage {
-  /// The maximum number of searches for the refused events of one range. A second search is needed only if another
-  /// session changes the rows in the meantime.
+  /// The maximum number of searches for the refused events of one range. Another search helps if another session has
+  /// changed the rows in the meantime. No search helps if events are refused only together.
   private static let searchesMax = 3
 
   // MARK: Before the first batch
@@ -16,7 +16,7 @@ extension ApplyStage {
   /// Sets aside events that delete rows to which other rows refer. Rows of these events may refer to rows of
   /// other events, so the search repeats until it finds none.
   ///
-  /// - Throws: `ApplyError` if there are too many such events, or if the chunk is applied in one transaction.
+  /// - Throws: `ApplyError` if there are too many such events, or any in a chunk that is applied in one transaction.
   func setAsideReferencedEvents(_ work: Work) async throws {
     let check = ReferenceCheck(
       connection: connection, chunk: work.chunk, context: work.context, plan: work.plan)
@@ -53,8 +53,8 @@ extension ApplyStage {
 
   // MARK: In a batch
 
-  /// Called after a range of events was refused. Finds the events that cause the refusal, sets them aside and
-  /// applies the others, in one transaction.
+  /// Called after a range of events was refused. Finds the events that cause the refusal. Then one transaction sets
+  /// them aside and applies the others.
   ///
   /// - Returns: whether the chunk's position is now at the end of the range.
   func applyOthers(
@@ -71,6 +71,12 @@ extension ApplyStage {
         guard let another = ApplyError(refusing: work.chunk, error), !another.isTimeout
         else { throw error }
         refusal = another
+        if refused.isEmpty, let eventsMax = work.eventsMaxOfRange, eventsMax > 1 {
+          // Each event can be applied, but not all of them in one transaction, for example because a trigger writes the
+          // same key for each of them. So the next batch is smaller.
+          work.eventsMax = eventsMax / 2
+          return false
+        }
       }
     }
     throw refusal
@@ -91,7 +97,7 @@ extension ApplyStage {
     }
   }
 
-  /// Logs one line for each cause, because one trigger may refuse thousands of events.
+  /// Logs one message for each cause, because one trigger may refuse many events.
   private func report(_ refused: [ChunkLedger.Refusal], _ work: Work) {
     let namedMax = 5
     for (_, alike) in Dictionary(grouping: refused, by: { [$0.why, $0.remedy] }) {
@@ -158,8 +164,8 @@ extension ApplyStage {
   /// Why the events of a range cannot be applied. Nil if they can be applied.
   /// - Parameters:
   ///   - refused: the events that are left out.
-  ///   - isOne: whether the range has only one event. If not, the transaction is not retried after a failure that a
-  ///     concurrent writer might have caused.
+  ///   - isOne: whether a refusal concerns only one event, because the others of the range can be applied or are left
+  ///     out. If not, the transaction is not retried after a failure that a concurrent writer might have caused.
   private func refusal(
     of range: EventRange, without refused: [Int64], isOne: Bool, _ work: Work
   ) async throws -> ApplyError? {

@@ -237,6 +237,25 @@ import Testing
       message: "the function stop raised an error (SQLSTATE 42P01)"),
   ]
 
+  /// A trigger writes the time of the transaction, and the time must be unique. So no transaction can delete two posts.
+  @Test(arguments: ["batch: 2", "batch: 3", "batch: 20"])
+  func eventsThatAreRefusedOnlyTogetherAreAllApplied(batch: String) async throws {
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(
+        """
+        CREATE TABLE public.deleted (at timestamptz PRIMARY KEY DEFAULT now());
+        CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN INSERT INTO public.deleted DEFAULT VALUES; RETURN NULL; END';
+        CREATE TRIGGER note AFTER DELETE ON warehouse.posts FOR EACH ROW EXECUTE FUNCTION public.note()
+        """)
+      let report = try await fixture.run(try fixture.pipeline(batch: batch, ids: 50)).last
+      #expect(report?.status == .done, "\(report as Any)")
+      #expect(try await fixture.unfinishedPosts() == [])
+      #expect(try await fixture.damagedPosts() == 0)
+      #expect(try await fixture.base.ledgerFaults() == [])
+    }
+  }
+
   @Test(arguments: sampled(kinds, ["batch: 1", "batch: 3", "batch: 20"], 11))
   func onlyTheRefusedEventIsSetAsideForEachCause(kind: Kind, batch: String) async throws {
     try await RefusalFixture.with { fixture in

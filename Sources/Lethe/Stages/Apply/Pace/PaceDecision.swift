@@ -3,9 +3,9 @@ import Definitions
 /// What the pace of apply depends on, at one moment.
 struct PaceObservation: Sendable, Equatable {
   struct Lag: Sendable, Equatable {
-    /// `replay_lag`; 0 if the standby has replayed everything.
+    /// `replay_lag`; 0 if the standby has replayed everything, or if the server has not measured the lag.
     var time: TimeSpan
-    /// WAL that it has not replayed yet.
+    /// WAL that the standby has not replayed yet.
     var size: ByteSize
   }
 
@@ -17,7 +17,8 @@ struct PaceObservation: Sendable, Equatable {
   }
 
   struct Archive: Sendable, Equatable {
-    /// WAL that is not archived yet; nil if nothing is archived since the last reset of the statistics.
+    /// WAL that is not archived yet; nil if nothing was archived since the last reset of the statistics, or if the last
+    /// archived file is the history of a timeline.
     var waiting: ByteSize?
     /// Whether the last try to archive has failed.
     var isFailing: Bool
@@ -34,7 +35,7 @@ struct PaceObservation: Sendable, Equatable {
   /// WAL that all sessions have written since the last wait ended.
   var wal = ByteSize(bytes: 0)
   var standbys: [Standby] = []
-  /// Nil if the server does not archive.
+  /// Nil if the server does not archive, or if `wal_rate_max` is not set.
   var archive: Archive?
   /// Whether the role of the session may see the lag of a standby.
   var seesLags = true
@@ -199,7 +200,7 @@ extension PaceCause: CustomStringConvertible {
     case .standby(let standby, let most):
       "\(standby.lagText(most)), and replica_lag_max is \(most)"
     case .archive(let waiting, let most):
-      "\(waiting) of WAL are not archived yet, which is more than \(most) (wal_rate_max for a minute)"
+      "\(waiting) of WAL are not archived yet, which is more than \(most) (wal_rate_max for a minute, but at least 4 segments)"
     }
   }
 
