@@ -16,7 +16,7 @@ struct Faults: ParsableCommand {
           - {at: list, rewrite: {headers: {Date: "{date-960}"}, shorten: {name: 8}}}
           - {fail: internal error, call: [1, 4], name: failed jobs}
 
-      at: create, list, get, cancel, upload, download, session (the start of a resumable upload).
+      at: create, list, get, cancel, upload, download, session (the start or the cancellation of a resumable upload).
       When: rate (a fraction of the calls, from 0 to 1), call (the n-th call, or a list of calls) or every \
       (each n-th call). A fault counts the calls of all its endpoints together, from the server's start. \
       Default: every call. times: the maximum number of times that the fault happens.
@@ -45,9 +45,9 @@ struct Faults: ParsableCommand {
         expire: true               the job expires as soon as it is created
         slow: 5s                   the processing of a job is delayed
         fail: TEXT                 the job fails with this error
-        duplicate_lines, unknown_lines, malformed_lines, blank_lines: this number of lines is added to a result
+        duplicate_lines, unknown_lines, malformed_lines, blank_lines: up to this number of lines is added to a result
 
-      GET /admin/faults lists the latest 10,000 injected faults.
+      GET /admin/faults lists the latest injected faults, up to 10,000.
       """)
 
   @Argument(help: "The fault plan.", completion: .file(extensions: ["yaml", "yml"]))
@@ -61,7 +61,7 @@ struct Faults: ParsableCommand {
 }
 
 /// Reads a fault plan.
-/// - Throws: a `ValidationError` with the file, the line and the remedy.
+/// - Throws: a `ValidationError` if the file cannot be read, or with all mistakes in the plan.
 func readFaultPlan(_ path: String) throws -> FaultPlan {
   do {
     return try FaultPlan(path: path)

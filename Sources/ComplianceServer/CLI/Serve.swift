@@ -48,7 +48,7 @@ struct Serve: AsyncParsableCommand {
     help: ArgumentHelp(
       "The directory of uploads and results. It is created if missing, and belongs to one database.",
       discussion: """
-        Default: a directory named after the database, in $XDG_STATE_HOME/compliance-server or \
+        Default: a directory for this database alone, in $XDG_STATE_HOME/compliance-server or \
         ~/.local/state/compliance-server.
         """, valueName: "dir"), completion: .directory)
   var spool: String?
@@ -123,10 +123,16 @@ struct Serve: AsyncParsableCommand {
     guard uploadLifetimeSeconds >= 0, downloadLifetimeSeconds >= 0 else {
       throw ValidationError("A lifetime cannot be negative.")
     }
+    // The signatures of storage URLs allow no more.
+    let secondsMax = 604_800
+    guard wire.profile != .gcs || max(uploadLifetimeSeconds, downloadLifetimeSeconds) <= secondsMax
+    else {
+      throw ValidationError("In the gcs profile, a lifetime can be at most \(secondsMax) seconds.")
+    }
   }
 
   func run() async throws {
-    // When a file reaches the size limit, SIGXFSZ would kill the server. If the signal is ignored, only one job fails.
+    // If a file reaches the size limit, SIGXFSZ would kill the server. If the signal is ignored, only the write fails.
     signal(SIGXFSZ, SIG_IGN)
     let accessLog = writesAccessLog ? LineWriter(.standardOutput) : nil
     defer { accessLog?.flush() }

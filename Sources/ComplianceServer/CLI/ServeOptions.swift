@@ -1,5 +1,6 @@
 public import ArgumentParser
 public import ComplianceService
+import Foundation
 import Logging
 
 /// The options for the wire profile.
@@ -98,6 +99,13 @@ struct ListenAddress: ExpressibleByArgument {
 
   var defaultValueDescription: String { "\(host):\(port)" }
 
-  /// Whether the host is a wildcard for all addresses. A server can listen on it, but a client cannot connect to it.
-  var isEveryAddress: Bool { ["0.0.0.0", "::", "*"].contains(host) }
+  /// Whether the host means all addresses of this machine. Clients on other machines cannot connect to such a host.
+  var isEveryAddress: Bool {
+    if host == "*" { return true }
+    // As the resolver reads it: 0.0.0.0 can also be written as 0, and :: as 0::0.
+    var (v4, v6) = (in_addr(), in6_addr())
+    if inet_aton(host, &v4) == 1 { return v4.s_addr == 0 }
+    guard inet_pton(AF_INET6, host, &v6) == 1 else { return false }
+    return withUnsafeBytes(of: &v6) { $0.allSatisfy { $0 == 0 } }
+  }
 }

@@ -201,7 +201,7 @@ final class AssembledServer: Sendable {
       logger: quiet(logger))
   }
 
-  /// Returns all services of the server.
+  /// Returns a group of all services of the server.
   /// - Parameter watchers: services that stop before all others.
   func group(
     stoppingOn signals: [UnixSignal], endingWith watchers: [any Service] = []
@@ -209,7 +209,7 @@ final class AssembledServer: Sendable {
     let state: [any Service] = [
       DatabaseShutdown(database: database), OwnershipWatch(ownership: ownership),
     ]
-    // The group stops its services one after another, in reverse order. So the database stops last.
+    // The group stops its services one after another, in reverse order. So `DatabaseShutdown` stops last.
     var group = ServiceGroupConfiguration(
       services: state + applications + watchers, gracefulShutdownSignals: signals,
       logger: Self.quiet(configuration.logger))
@@ -231,7 +231,8 @@ final class AssembledServer: Sendable {
   }
 
   /// Runs the services until they stop.
-  /// - Throws: `StartError` if the server cannot listen on an address.
+  /// - Throws: `StartError` if the server cannot listen on an address, or if another server becomes the owner of the
+  ///   database; other errors of the services.
   func run(_ group: ServiceGroup) async throws {
     do {
       try await group.run()
@@ -242,6 +243,10 @@ final class AssembledServer: Sendable {
         remedy:
           "stop the process that listens there, or name other addresses with --listen and --storage-listen"
       )
+    } catch let error as SocketAddressError.UnknownHost {
+      throw StartError(
+        message: "cannot listen on \(error.host), port \(error.port): its address is unknown",
+        remedy: "name an address of this machine with --listen and --storage-listen")
     }
   }
 
@@ -264,7 +269,7 @@ private final class BaseURL: Sendable {
       url = Mutex(try publicURL.map { try PublicURL($0).text } ?? "")
     } catch {
       throw StartError(
-        message: "the public URL \(error)", remedy: "set it to the URL that clients use")
+        message: "a public URL \(error)", remedy: "set it to the URL that clients use")
     }
     isFixed = publicURL != nil
   }

@@ -23,8 +23,8 @@ struct ResultLineInserter {
     }
   }
 
-  /// Writes a copy of the result with the added lines. One line of each kind follows each of the first lines, until the
-  /// number of lines of that kind is reached.
+  /// Writes a copy of the result with the added lines. Each addition has one line after each of the first nonempty
+  /// lines, until its number of lines is reached or the result ends.
   /// - Returns: the copy's length in bytes.
   /// - Throws: `Errno`.
   func write(to path: FilePath) throws -> Int64 {
@@ -60,7 +60,7 @@ struct ResultLineInserter {
     case .malformedLines: return line.prefix(line.count / 2) + [UInt8(ascii: "\n")]
     case .unknownLines:
       let text = String(decoding: line, as: UTF8.self)
-      let id = text.firstMatch(of: /"id":"([^"]*)"/).map { String($0.1) } ?? ""
+      let id = text.firstMatch(of: /"id":"((?:[^"\\]|\\.)*)"/).map { String($0.1) } ?? ""
       return Array(#"{"action":"archive","id":"\#(id)","reason":"archived"}"#.utf8)
         + [UInt8(ascii: "\n")]
     default: return []

@@ -46,10 +46,13 @@ extension Problem {
     Problem(kind: .notAuthorizedForResource, detail: detail, jobID: String(jobID))
   }
 
-  static func tooLarge(_ bytesMax: Int) -> Problem {
+  /// A body that is too large.
+  /// - Parameter advice: what the client can do, as a sentence.
+  static func tooLarge(
+    _ bytesMax: Int, _ advice: String = "Split a large upload into several jobs."
+  ) -> Problem {
     Problem(
-      kind: .payloadTooLarge,
-      detail: "The body is larger than \(bytesMax) bytes. Split a large upload into several jobs.")
+      kind: .payloadTooLarge, detail: "The body is larger than \(bytesMax) bytes. \(advice)")
   }
 
   static var tooManyRequests: Problem {

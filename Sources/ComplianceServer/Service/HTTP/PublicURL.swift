@@ -1,8 +1,8 @@
 /// The base of upload and download URLs, if clients do not use the address on which the server listens.
 ///
-/// URL signatures cover the host. So the URL is normalized as clients normalize it: the scheme and the host become
-/// lower case, and the scheme's default port is removed. Slashes at the end are removed, too. A path is a prefix that a
-/// proxy removes before it forwards a request.
+/// The signature of a storage URL covers the host. So the URL is normalized as clients normalize it: the scheme and the
+/// host become lower case, and the scheme's default port is removed. Slashes at the end are removed, too. A path is a
+/// prefix that a proxy removes before it forwards a request.
 public struct PublicURL: Sendable, Hashable {
   /// The reason why a string is not a valid public URL.
   public struct Malformed: Error, Sendable, CustomStringConvertible {
@@ -42,7 +42,7 @@ public struct PublicURL: Sendable, Hashable {
     else {
       throw Malformed(
         description: "must have a host, optionally a port, and no user, query or fragment; "
-          + "write a host name with other letters as xn--…")
+          + "write a host name with non-ASCII letters in its ASCII form, xn--…")
     }
     guard let written = match.2 else { return (match.1.lowercased(), nil) }
     guard let port = UInt16(written), port > 0 else {
@@ -61,7 +61,8 @@ public struct PublicURL: Sendable, Hashable {
     else {
       throw Malformed(
         description:
-          "must have a path of letters, digits and -._~ or no path, and no query or fragment"
+          "must have no query and no fragment; between the slashes of its path, write only letters, digits and -._~, "
+          + "and no empty part, no . and no .."
       )
     }
     return path

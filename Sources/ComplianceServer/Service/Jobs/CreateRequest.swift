@@ -20,7 +20,7 @@ struct CreateRequest {
     do {
       bytes = try await call.request.body.collect(upTo: Self.bytesMax)
     } catch is NIOTooManyBytesError {
-      throw Problem.tooLarge(Self.bytesMax)
+      throw Problem.tooLarge(Self.bytesMax, "A request for a job has only a type and a name.")
     }
     call.exchange.note { $0.bytesReceived += bytes.readableBytes }
     let object = try? JSONSerialization.jsonObject(with: Data(bytes.readableBytesView))
@@ -37,7 +37,8 @@ struct CreateRequest {
       case "type", "name", "resumable": continue
       default:
         throw Problem.invalid(
-          member, nil, "$.\(member): is not defined in the schema, which has type and name")
+          member, nil,
+          "$.\(member): is not defined in the schema, which has type, name and resumable")
       }
     }
     guard let type = members["type"] else {

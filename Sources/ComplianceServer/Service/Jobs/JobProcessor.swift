@@ -157,7 +157,7 @@ final class JobProcessor: Service {
       case let injected as InjectedFailure: injected.error
       case is SubmissionMissing: "The submission's file is missing. Create a new job."
       case let error as SubmissionMalformed:
-        "Line \(error.line) of the submission is not an ID of 1 to 19 digits. Create a new job."
+        "Line \(error.line) of the submission is not an ID of 1 to 19 digits, or is too large for a 64-bit integer. Create a new job."
       case let error as PostgreSQLError where error.state?.conditionClass == "53":
         "The platform's database is out of memory or disk space. Create a new job later."
       case is PostgreSQLError: "The platform's state could not be read. Create a new job."
@@ -184,8 +184,8 @@ private struct InjectedFailure: Error {
 }
 
 extension PostgreSQLError {
-  /// Whether a retry on another connection might succeed, because the server was not available or had too many
-  /// connections.
+  /// Whether a retry on another connection might succeed, because the error is temporary. If PostgreSQL lacks resources
+  /// other than connections, the job fails.
   fileprivate var isRetryable: Bool {
     isTemporary && (state?.conditionClass != "53" || state == .tooManyConnections)
   }

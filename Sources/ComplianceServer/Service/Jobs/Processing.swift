@@ -18,8 +18,8 @@ struct Processing: Sendable {
   ///
   /// - Parameter progressed: called with the progress, from 0 to 1.
   /// - Returns: the result's length in bytes.
-  /// - Throws: `CancellationError`, `SubmissionMissing`, `SubmissionMalformed`, and errors of PostgreSQL and the
-  ///   file system.
+  /// - Throws: `CancellationError`, `SubmissionMissing`, `SubmissionMalformed`, `PlatformEventRows.UnexpectedRow`, and
+  ///   errors of PostgreSQL and the file system.
   func writeResult(
     of job: Job, as name: String, progressed: @Sendable (Double) -> Void
   ) async throws -> Int64 {
@@ -38,7 +38,7 @@ struct Processing: Sendable {
     }
   }
 
-  /// Reads the submission. The result line for an invalid line is written at once.
+  /// Reads the submission. The result lines for invalid lines come before all other result lines.
   private func ids(
     of job: Job, _ path: FilePath, runsNamed name: String,
     _ result: inout BufferedWriter<WriteFileHandle>, read: (Int) -> Void
@@ -82,7 +82,9 @@ struct Processing: Sendable {
           try merge.take(block)
           if let last = merge.last, last >= range.lowerBound {
             progressed(
-              Double(last - range.lowerBound) / Double(range.upperBound - range.lowerBound + 1))
+              // As integers, the differences could overflow.
+              (Double(last) - Double(range.lowerBound))
+                / (Double(range.upperBound) - Double(range.lowerBound) + 1))
           }
           try await result.write(contentsOf: merge.takeBytes())
           if merge.isComplete { break }
@@ -100,7 +102,8 @@ private struct Merge {
   private var lines: ResultLines
   private var rows = PlatformEventRows()
   private var bytes: [UInt8] = []
-  /// The event with the highest precedence of the last ID. More events of this ID might follow.
+  /// The event that takes precedence among the events of the current ID that were read so far. More events of this ID
+  /// might follow.
   private var pending: PlatformEvent?
   /// Whether all submitted IDs are processed.
   private(set) var isComplete = false
@@ -131,7 +134,7 @@ private struct Merge {
     lines.finish(to: &bytes)
   }
 
-  /// Writes the result line of the last ID. Call this after all events of that ID.
+  /// Writes the result line of the pending event, if its ID was submitted. Call this after all events of that ID.
   private mutating func writePending() throws {
     guard let event = pending, !isComplete else { return }
     pending = nil

@@ -5,8 +5,8 @@ internal import NIOCore
 internal import SystemPackage
 internal import _NIOFileSystem
 
-/// The response to a GET or HEAD of a stored result: the whole file, a range, or 304 if the client already has the
-/// file. Source: RFC 9110, sections 13 and 14.
+/// The response to a GET or HEAD of a stored result: the whole file, a range, 304 if the client already has the file,
+/// or 416 if the range is not in the file. Source: RFC 9110, sections 13 and 14.
 struct ResultDownload {
   let path: FilePath
   let bytes: Int64
@@ -41,9 +41,9 @@ struct ResultDownload {
   }
 
   /// Returns the range that the request asks for. An invalid range and a list of several ranges are ignored, as RFC
-  /// 9110 allows.
+  /// 9110 allows. A range is only for GET.
   private func range(of request: Request) -> RequestedRange {
-    guard let text = request.headers[.range], text.hasPrefix("bytes="),
+    guard request.method == .get, let text = request.headers[.range], text.hasPrefix("bytes="),
       request.headers[.ifRange] ?? entityTag == entityTag
     else { return .whole }
     let ends = text.dropFirst(6).split(separator: "-", omittingEmptySubsequences: false)

@@ -5,7 +5,8 @@ struct ResultLines {
   let vocabulary: ResultVocabulary
 
   /// The events that are held back to shuffle the lines of a gcs result. An event stays here until a later event
-  /// replaces it. The order of the lines depends only on the IDs, so the same IDs always give the same order.
+  /// replaces it, or until `finish`. The order of the lines depends only on the IDs, so the same IDs always give the
+  /// same order.
   private var waiting: [PlatformEvent] = []
   private static let waitingMax = 8192
 
@@ -139,10 +140,16 @@ extension [UInt8] {
     }
   }
 
-  /// Appends a time.
+  /// The times with a year of four digits, in microseconds since 2000-01-01.
+  private static let writable: ClosedRange<Int64> =
+    -63_082_281_600_000_000...252_455_615_999_999_999
+
+  /// Appends a time. A time before the year 1 or after the year 9999, such as PostgreSQL's `infinity`, becomes the
+  /// nearest time of these years.
   /// - Parameter time: microseconds since 2000-01-01.
   fileprivate mutating func append(time: Int64, _ format: TimeFormat) {
     let perDay: Int64 = 86_400_000_000
+    let time = Swift.min(Swift.max(time, Self.writable.lowerBound), Self.writable.upperBound)
     let (days, microseconds) = time.quotientAndRemainder(flooringBy: perDay)
     let (year, month, day) = Self.civil(daysSince2000: Int(days))
     let seconds = Int(microseconds / 1_000_000)

@@ -17,7 +17,8 @@ final class Metrics: Sendable {
     var faults: [String: Int] = [:]
     var requestsInFlight = 0
     var connections = 0
-    /// The number of connections that the server refused, by reason.
+    /// The number of requests that the server refused before any handler got them, and of connections that it closed
+    /// because the client read too slowly, by reason.
     var refused: [String: Int] = [:]
     var jobsProcessed = 0
     var processingSeconds = 0.0
@@ -104,7 +105,8 @@ final class Metrics: Sendable {
     page.sample([:], Double(counts.connections))
     page.family(
       "compliance_refused_connections_total", "counter",
-      "Connections that the server refused, by reason")
+      "Requests that the server refused before it knew their endpoint, and connections that it closed, by reason"
+    )
     for (reason, count) in counts.refused.sorted(by: { $0.key < $1.key }) {
       page.sample(["reason": reason], Double(count))
     }

@@ -41,7 +41,7 @@ import Testing
   ///   schemathesis waits only 10 seconds for it.
   /// - Throws: schemathesis's output, if schemathesis reports a failure.
   private static func check(
-    _ description: String? = nil, _ service: LocalService, hooks: String, at url: String,
+    _ service: LocalService, describedBy description: String? = nil, hooks: String, at url: String,
     _ arguments: [String]
   ) async throws {
     try await withTemporaryDirectory { directory in
@@ -121,8 +121,8 @@ import Testing
   func responsesMatchTheDescriptionOfX() async throws {
     try await Self.run(.native) { service in
       try await Self.check(
-        try #require(Self.publishedDescription), service, hooks: "schemathesis_x_hooks",
-        at: service.baseURL, Self.bearer)
+        service, describedBy: Self.publishedDescription,
+        hooks: "schemathesis_x_hooks", at: service.baseURL, Self.bearer)
       try await Self.expectServed("upload", [200, 400, 401, 403], by: service)
       try await Self.expectServed("download", [200, 400, 401, 403], by: service)
     }

@@ -89,6 +89,16 @@ import Testing
     }
   }
 
+  /// A range is only for GET.
+  @Test(arguments: WireProfile.allCases)
+  func aRangeOfAHEADRequestIsIgnored(profile: WireProfile) async throws {
+    try await Self.run(profile) { fetch, whole in
+      let response = try await fetch(.HEAD, ["range": "bytes=0-0"])
+      #expect([200, 403, 405].contains(response.status))
+      #expect(response.headers.first(name: "content-range") == nil)
+    }
+  }
+
   @Test(arguments: WireProfile.allCases)
   func malformedAndMultipleRangesAreIgnored(profile: WireProfile) async throws {
     try await Self.run(profile) { fetch, whole in

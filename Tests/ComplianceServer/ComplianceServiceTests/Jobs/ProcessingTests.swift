@@ -70,6 +70,30 @@ import Testing
       + #""created_at":"\#(created)T00:00:00.000Z","redacted_at":"\#(redacted)"}"#
   }
 
+  @Test func theSmallestAndTheLargestIDCanBeInOneSubmission() async throws {
+    try await LocalService.run { service in
+      try await service.execute(Self.accounts)
+      let lines = try await service.lines("users", "0\n5\n9223372036854775807\n")
+      #expect(lines.map { $0.prefix(8) } == [#"{"id":"5"#, #"{"id":"9"#])
+    }
+  }
+
+  /// PostgreSQL's times can be infinite or have other years.
+  @Test(arguments: [
+    ("-infinity", "0001-01-01T00:00:00.000Z"), ("0044-03-15 BC", "0001-01-01T00:00:00.000Z"),
+    ("infinity", "9999-12-31T23:59:59.999Z"), ("20000-01-01", "9999-12-31T23:59:59.999Z"),
+  ])
+  func aTimeWithoutAYearOfFourDigitsBecomesTheNearestOne(time: String, written: String) async throws
+  {
+    try await LocalService.run { service in
+      try await service.execute(
+        Self.accounts
+          + "UPDATE platform.accounts SET state_changed_at = '\(time)' WHERE account_id = 5")
+      let lines = try await service.lines("users", "5\n")
+      #expect(lines.first?.contains(#""redacted_at":"\#(written)""#) == true, "\(lines)")
+    }
+  }
+
   @Test func aRepeatedIDHasOneResultLine() async throws {
     try await LocalService.run { service in
       try await service.execute(Self.accounts)

@@ -126,6 +126,12 @@ import Testing
     (["serve"], "COMPLIANCE_SERVER_TOKEN"),
     (["serve", "--token", "x", "--listen", "8080"], "--listen"),
     (["serve", "--token", "x", "--listen", "0.0.0.0:0"], "--public-url"),
+    (["serve", "--token", "x", "--listen", "0:0"], "--public-url"),
+    (["serve", "--token", "x", "--listen", "[0::0]:0"], "--public-url"),
+    (
+      ["serve", "--token", "x", "--profile", "gcs", "--download-lifetime", "604801"],
+      "604800 seconds"
+    ),
     (["serve", "--token", "x", "--public-url", "example.org"], "--public-url"),
     (
       ["serve", "--token", "x", "--storage-public-url", "https://x.example/a?b"],
