@@ -11,11 +11,11 @@ public struct TablePart: Sendable {
   /// Whether a query can read it by its own name: the role has the privileges, and row security is not active.
   /// Otherwise the query names the parent table, and the planner must exclude the other parts.
   public let isReadable: Bool
-  /// Its partition constraint, with the names of its columns; nil if it is not a partition.
+  /// Its partition constraint, with the names of its columns; nil if it has none.
   public let condition: String?
 }
 
-/// A trigger that the operator created, and that fires when Lethe changes rows.
+/// A trigger that fires when Lethe changes rows: a trigger that the operator created, or a guard's trigger.
 public struct FiringTrigger: Sendable, Hashable {
   public let name: String
   /// The table that has the trigger, with its schema.
@@ -55,15 +55,26 @@ extension Catalog {
     }
   }
 
-  /// The triggers of a table and its partitions that fire in this session when rows are changed.
+  /// The triggers that fire in this session when rows are changed: those of a table, of its partitions and of the
+  /// tables that inherit from it.
   /// - Parameter columns: the columns that an update sets; nil for a deletion.
   public func triggers(
     of table: WarehouseTable, setting columns: [String]?, on session: some Session
   ) async throws -> [FiringTrigger] {
     let moves = columns.map { !table.partitionColumns.isDisjoint(with: $0) } ?? false
-    // An update that moves a row to another partition also fires triggers of DELETE and INSERT.
-    let types = columns == nil ? 8 : moves ? 4 | 8 | 16 : 16
-    let (name, set): (SQL, SQL) = ("\(table.quoted)", "\(columns)")
+    let name: SQL = "\(table.quoted)"
+    // The bits of `tgtype`: 1 row, 4 INSERT, 8 DELETE, 16 UPDATE.
+    let ofUpdate: SQL = """
+      t.tgtype & 16 <> 0 AND (t.tgattr = '' OR EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[])
+          AND a.attname = ANY (\(columns)::text[])))
+      """
+    // An update that moves a row to another partition also fires row triggers of DELETE and INSERT.
+    let fires: SQL =
+      columns == nil
+      ? "t.tgtype & 8 <> 0"
+      : moves ? "(\(ofUpdate) OR t.tgtype & 1 = 1 AND t.tgtype & 12 <> 0)" : ofUpdate
     return try await session.query(
       """
       WITH RECURSIVE tree AS (
@@ -75,11 +86,7 @@ extension Catalog {
       FROM tree JOIN pg_trigger AS t ON t.tgrelid = tree.oid JOIN pg_class AS c ON c.oid = t.tgrelid
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
       JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS l ON l.oid = p.pronamespace
-      WHERE \(Self.fires(on: name)) AND t.tgtype & \(literal: types) <> 0
-        AND (t.tgattr = '' OR t.tgtype & 16 = 0 OR \(set)::text[] IS NULL
-             OR EXISTS (SELECT FROM pg_attribute AS a
-                        WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[])
-                          AND a.attname = ANY (\(set)::text[])))
+      WHERE \(Self.fires(on: name)) AND \(fires)
       ORDER BY 2, 3, 1
       """
     ).rows.map { row in

@@ -1,7 +1,8 @@
 import Foundation
-import PostgreSQL
 import TestSupport
 import Testing
+
+@testable import PostgreSQL
 
 @Suite struct ErrorTests {
   /// Runs `script` and then `body` on a new database, and returns the error of `body`.
@@ -43,6 +44,20 @@ import Testing
     #expect(error.position == nil)
     #expect(error.hint == nil)
     #expect(!error.isTemporary && !error.isRetryableTransaction)
+  }
+
+  /// A connection can be lost directly after an error. The code of that error, which decides what its texts may quote, is
+  /// not known any more then.
+  @Test(arguments: ["23505", "22P02", "P0001", "57P01"])
+  func theErrorOfALostConnectionQuotesNoRow(state: String) {
+    var error = PostgreSQLError(
+      code: .server(SQLState(rawValue: state)), message: "message hunter2", detail: "hunter2",
+      hint: "hunter2")
+    error.isRaised = state == "P0001"
+    error.noteLostConnection()
+    #expect(error.code == .connectionLost)
+    #expect("\(error)".contains("hunter2") == (state == "57P01" || state == "23505"))
+    #expect((error.detail ?? error.hint) == (state == "57P01" ? "hunter2" : nil))
   }
 
   @Test func aSyntaxErrorHasItsPositionInCharacters() async throws {

@@ -33,7 +33,7 @@ package struct HoldNames: Sendable {
   }
 
   /// Changes the row keys of holds to another key of the table. A hold keeps its key if its row is missing,
-  /// or if more than one row matches.
+  /// if more than one row matches, or if another hold already has the new key.
   /// - Parameters:
   ///   - rows: the table of the rows `t`.
   ///   - key: SQL of a row's new `row_key`.
@@ -59,6 +59,12 @@ package struct HoldNames: Sendable {
         """
         DELETE FROM lethe.held_key WHERE table_name = \(former.table)
         AND key_columns = \(former.columns)::text[]
+        -- A hold whose row is missing keeps its key until it ends.
+        AND NOT EXISTS (
+          SELECT FROM lethe.hold AS h
+          WHERE h.table_name = \(former.table)
+            AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k
+              ORDER BY k COLLATE "C") = \(former.columns)::text[])
         """
       )
       try await transaction.execute(
@@ -133,7 +139,8 @@ package struct HoldNames: Sendable {
     try await transaction.execute("LOCK TABLE lethe.held_column IN SHARE ROW EXCLUSIVE MODE")
   }
 
-  /// Changes the names of the table and its columns in the holds to the current names.
+  /// Changes the names of the table and its columns in the holds to the current names. Removes dropped columns, and
+  /// ends the holds that have no column left.
   package func follow(_ rename: RenamedTable, on transaction: Transaction) async throws {
     let names = rename.columns.map { "\(literal: $0), \(literal: $1)" as SQL }
     let map: SQL = "pg_catalog.jsonb_build_object(\(names.joined(separator: ", ")))"

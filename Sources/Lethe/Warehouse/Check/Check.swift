@@ -75,7 +75,7 @@ extension Catalog {
 struct Checker {
   let catalog: Catalog
   var findings: [Finding] = []
-  /// Values to be checked against the rows and types.
+  /// Values to be checked against the types and the constraints.
   var values: [CheckedValue] = []
   var idTimes: [CheckedIDTime] = []
   var statements: [CheckedStatement] = []
@@ -236,7 +236,7 @@ struct Checker {
     }
     if !table.partitionColumns.contains(name) {
       warn(
-        path, "\(table.name) is not partitioned by \(name), so id_time has no effect",
+        path, "\(table.name) is not partitioned by \(name), so id_time makes nothing faster",
         "remove id_time")
     }
     if table.isReadable, let id = table.id(id), id.column.idKind != nil {

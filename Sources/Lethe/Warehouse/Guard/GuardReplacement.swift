@@ -73,12 +73,15 @@ extension IngestGuards {
     return "\(trusted: create); ALTER TABLE \(table.sql) \(change) TRIGGER \(trigger)"
   }
 
-  /// Restores the former guard, or removes the new guard if there was none, because the new guard did not stop rows.
-  /// - Returns: the error for the operator, with the cause.
+  /// Restores the former guard, because the new guard did not stop rows. If there was no former guard, removes the new
+  /// one. If the table cannot be locked or a privilege is missing, the new guard stays.
+  /// - Returns: the error for the operator, with the cause and the outcome.
   func restoreFormerGuard(
     _ table: WarehouseTable, _ former: Former?, _ proof: GuardProof
   ) async throws -> GuardError {
-    let faults = try await all().first { $0.guarding.table == table.resolvedName }?.faults ?? []
+    // The former guard is restored even if the guard of another table cannot be read.
+    let faults =
+      (try? await all())?.first { $0.guarding.table == table.resolvedName }?.faults ?? []
     let leaks = proof.leaks.prefix(3).joined(separator: "; ")
     let why = faults.map(\.message).joined(separator: "; ")
     var outcome = former == nil ? "the guard was removed" : "the former guard was restored"

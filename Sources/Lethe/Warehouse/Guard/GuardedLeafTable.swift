@@ -3,7 +3,7 @@ import Foundation
 import PostgreSQL
 import Vocabulary
 
-/// A table that stores rows of a guarded table: the table itself, or a leaf partition.
+/// A table that stores rows of a guarded table: the table itself, a leaf partition, or a table that inherits from it.
 struct GuardedLeafTable {
   /// A table through which rows can be inserted into the leaf.
   struct Level: Decodable {
@@ -111,7 +111,8 @@ struct GuardedLeafTable {
 
   // MARK: A row for the leaf
 
-  /// Finds a row that the leaf's partition constraint allows.
+  /// Finds a row that the leaf's partition constraint allows and whose ID has no tombstone. If the leaf has an index on
+  /// the IDs, none of its rows has this ID.
   /// - Throws: `NoRow` if there is no such row among the candidates, or if the table does not have the column with the
   ///   IDs; `PostgreSQLError` if the query fails.
   func row(_ guarding: IngestGuard, on transaction: Transaction) async throws -> Row {
@@ -174,8 +175,7 @@ struct GuardedLeafTable {
     let hasExpression = keys.contains { $0.columns.contains(nil) }
     return try await transaction.query(
       """
-      SELECT a.attname, format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod
-             ELSE a.atttypmod END) AS type,
+      SELECT a.attname, format_type(b.oid, m.mod) AS type,
              b.typcategory::text,
              CASE WHEN b.typname = 'int4' THEN 9 WHEN b.typname = 'varchar' AND m.mod > 0 THEN least(m.mod - 4, 18)
                   WHEN b.typname = 'numeric' AND m.mod > 0
@@ -189,8 +189,16 @@ struct GuardedLeafTable {
              a.attname = ANY (\(named.sorted())::text[]) OR \(hasExpression)
              AND a.attname <> \(guarding.id) AS is_key
       FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-      JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END,
-      LATERAL (SELECT CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS mod) AS m
+      -- A domain can be one over another domain.
+      CROSS JOIN LATERAL (
+        WITH RECURSIVE base AS (
+          SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, a.atttypmod AS mod
+          UNION ALL
+          SELECT n.oid, n.typtype, n.typbasetype, n.typtypmod, d.typtypmod
+          FROM base AS d JOIN pg_type AS n ON d.typtype = 'd' AND n.oid = d.typbasetype
+        ) SELECT oid, mod FROM base WHERE typtype <> 'd'
+      ) AS m
+      JOIN pg_type AS b ON b.oid = m.oid
       WHERE a.attrelid = \(name)::regclass AND a.attnum > 0 AND NOT a.attisdropped
         AND (a.attname = \(guarding.id) OR a.attname = ANY (\(named.sorted())::text[])
              OR \(hasExpression) AND a.attgenerated = '' AND strpos(\(condition ?? ""),

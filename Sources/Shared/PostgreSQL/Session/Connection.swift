@@ -5,8 +5,8 @@ public import SQLText
 /// A connection to a PostgreSQL server, with libpq.
 ///
 /// Blocking calls run on a private queue, never on the cooperative pool. When a task that waits for a statement is
-/// cancelled, the statement is cancelled on the server, and the call throws `CancellationError`. The connection can
-/// then be used again.
+/// cancelled, the statement is cancelled on the server, and the call throws `CancellationError`, unless the statement
+/// ends first. The connection can then be used again.
 ///
 /// Statements of several tasks run one after another. While a transaction or a COPY is open, only its handle may use
 /// the connection; other calls throw `.busy`.
@@ -62,10 +62,10 @@ public actor Connection {
   ///     statement outside a transaction uses a new session, which has none of the temporary tables, locks and settings
   ///     of the former one. Nil: the connection has one session.
   ///   - refusingPoolers: whether `PoolerCheck` is made. A program makes it on its first connection.
-  ///   - onOpen: runs in each new session, before any other statement.
-  /// - Throws: `PostgreSQLError` (`.connectionFailed`) with libpq's reason; `.unusableSession` if the settings
-  ///   cannot be applied, or if a pooler does not keep the session for this connection; `CancellationError` as soon as
-  ///   the task is cancelled; the errors of `onOpen`.
+  ///   - onOpen: runs in each new session, after the settings and before the caller's statements.
+  /// - Throws: `PostgreSQLError` (`.connectionFailed`) with libpq's reason; `.malformedConnectionString`;
+  ///   `.unusableSession` if the settings cannot be applied, or if a pooler does not keep the session for this
+  ///   connection; `CancellationError` as soon as the task is cancelled; the errors of `onOpen`.
   public static func connect(
     _ connectionString: ConnectionString, applicationName: String = "lethe",
     renewedAfter: Duration? = nil, refusingPoolers: Bool = false,
@@ -164,7 +164,7 @@ public actor Connection {
   /// How many sessions the connection has had. A session's temporary tables end with it.
   public private(set) var sessions = 1
 
-  /// Replaces the session by a new one if it was idle for too long or is lost.
+  /// Replaces the session by a new one, for the reasons of `renewIfNeeded`.
   /// - Returns: the number of the session that the next statement uses.
   public func currentSession() async throws -> Int {
     try await renewIfNeeded()
@@ -174,7 +174,9 @@ public actor Connection {
   /// Replaces the session by a new one if it was idle for too long, is lost, or is a session of a standby that has
   /// refused a change. A firewall might have dropped an idle connection without informing the client or the server.
   ///
-  /// - Throws: as `connect`. The connection then has no session, and the next call tries again.
+  /// - Throws: as `connect`. But if the task is cancelled while libpq connects, the error is thrown only after libpq's
+  ///   call has ended. If the former session was closed, the connection then has no session, and the next call tries
+  ///   again.
   func renewIfNeeded() async throws {
     guard let renewedAfter, !Self.isPreparing else { return }
     while isRenewing {
@@ -200,6 +202,10 @@ public actor Connection {
     handle = nil
     do {
       let opened = try await Self.openSession(connectionString, applicationName, on: executor)
+      guard !isClosed else {
+        PQfinish(opened.pointer)
+        return
+      }
       handle = opened.pointer
       try socket.replace(copying: PQsocket(handle))
       canceller.replace(connection: opened.pointer!)
@@ -301,10 +307,11 @@ public actor Connection {
     case serializable = "SERIALIZABLE"
   }
 
-  /// Runs `body` in a transaction, which is committed when `body` returns and rolled back when `body` throws.
+  /// Runs `body` in a transaction, which is committed when `body` returns and rolled back when `body` throws, or when
+  /// the task is cancelled before the COMMIT.
   ///
   /// Meanwhile, only the handle that `body` gets can use the connection.
-  /// - Throws: errors of `body`; `PostgreSQLError` `.notCommitted` if the server rolled back.
+  /// - Throws: errors of `body`; `PostgreSQLError` `.notCommitted` if the server rolled back; `CancellationError`.
   public func withTransaction<R: Sendable>(
     isolationLevel: Isolation = .readCommitted, readOnly: Bool = false,
     isolation: isolated (any Actor)? = #isolation,
@@ -323,11 +330,12 @@ public actor Connection {
   }
 
   /// Runs `body` in one transaction. All its changes on this connection, including those in nested `withTransaction`
-  /// calls, are committed when it returns and rolled back when it throws.
+  /// calls, are committed when it returns and rolled back when it throws, or when the task is cancelled before the
+  /// COMMIT.
   ///
   /// A nested transaction becomes a savepoint. It can be rolled back alone, but has the isolation level of the
-  /// enclosing transaction. `ON COMMIT` actions of tables happen at the end. Only one task may use this, and not within
-  /// another transaction.
+  /// enclosing transaction, and is not read-only. `ON COMMIT` actions of tables happen at the end. Only one task may
+  /// use this, and not within another transaction.
   public func withEnclosingTransaction<R: Sendable>(
     isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> R
   ) async throws -> R {

@@ -24,7 +24,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     case decoding
     /// The server rolled the transaction back at COMMIT.
     case notCommitted
-    /// A statement affected a different number of rows than required.
+    /// A statement affected or returned a different number of rows than required.
     case unexpectedRowCount
     /// Wrong use of this library: for example a COPY without a handle, or a zero byte in a text.
     case misuse
@@ -40,11 +40,12 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   public var column: String?
   /// The procedural-language function with the error, if the context names one.
   public var function: String?
-  /// Whether a function raised the error itself. Then the function wrote the message, whatever the SQLSTATE is.
+  /// Whether the message may come from a function, a DO block or a remote server, whatever the SQLSTATE is.
   public var isRaised = false
   /// Whether a privilege is missing. The message then names only the object, so it is safe to show.
   public var isPrivilegeMissing = false
-  /// Whether the error occurred in a function, or in a statement that a constraint runs.
+  /// Whether the server reported a context other than a bound value: for example a function, a COPY, or a statement
+  /// that a constraint runs.
   public var isWithinFunction = false
   /// Whether a DO block, as the statement itself, raised the error: the message comes from the script's author.
   public var isRaisedByScript = false
@@ -53,9 +54,9 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   public var isOnStandby = false
   /// Whether the connection's own timeout ended the statement.
   public var isOwnTimeout = false
-  /// The position of the error in `statement`, counted in characters from 1.
+  /// The position of the error in the statement or the script, counted in code points from 1.
   public var position: Int?
-  /// The statement's text, without its values.
+  /// The statement's text, without its values. Nil for an error within a script.
   public var statement: String?
   /// The number of statements of a script that completed before this error; 0 outside scripts.
   public var statementsCompleted = 0
@@ -99,14 +100,15 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     }
   }
 
-  /// The server ends a session after a request, at a shutdown, after a crash, or while it starts; and after a session was
-  /// idle, idle in a transaction, or in one transaction for too long, for example because this process was stopped.
+  /// The server ends a session after a request, at a shutdown, after a crash, or while it starts; and after a session
+  /// was idle, idle in a transaction, or in one transaction for too long, for example because this process was stopped.
   private static let statesOfEndedSessions: Set = [
     "57P01", "57P02", "57P03", "57P05", "25P03", "25P04",
   ]
 
-  /// Whether the request itself is right, but the server is not available, is starting or stopping, is a standby, or
-  /// lacks resources.
+  /// Whether the same request may succeed later, because the server is not available, is starting or stopping, is a
+  /// standby, lacks resources, has a system error, or has ended the statement or the transaction. Each failed
+  /// connection counts as temporary; its `disposition` depends on the reason.
   public var isTemporary: Bool {
     if isOnStandby { return true }
     return switch code {
@@ -168,7 +170,7 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   /// Whether the server refused the statement, and a retry would not help.
   public var isRefusal: Bool { state != nil && !isTemporary }
 
-  /// Whether a function of the ledger raised the error. The messages of these functions never quote a row.
+  /// Whether a function of the ledger raised the error. The messages of these functions quote at most a row's ID.
   private var isOurs: Bool {
     isRaised && (function?.hasPrefix("lethe.") == true || state?.rawValue == "23L01")
   }
@@ -194,6 +196,14 @@ public struct PostgreSQLError: ExplainedError, Sendable {
   private var mayQuoteRowsInDetail: Bool {
     guard let state, !isOurs, !isRaisedByScript, !isOwnTimeout else { return false }
     return mayQuoteRows || isWithinFunction || ["23", "44"].contains(state.conditionClass)
+  }
+
+  /// Marks the error as the loss of the connection. What the server said before stays only if it cannot quote a row:
+  /// the kind of the error, which decides that, is not known afterwards.
+  mutating func noteLostConnection() {
+    if mayQuoteRowsInDetail { (detail, hint) = (nil, nil) }
+    if mayQuoteRows { message = messageWithoutValues }
+    code = .connectionLost
   }
 
   /// The server's hint, unless it may quote a row.

@@ -89,7 +89,7 @@ extension Connection {
   /// return the server's last error before it notices the broken connection.
   func settled(_ failure: PostgreSQLError) -> PostgreSQLError {
     var failure = failure
-    if PQstatus(handle) != CONNECTION_OK { failure.code = .connectionLost }
+    if PQstatus(handle) != CONNECTION_OK { failure.noteLostConnection() }
     return failure
   }
 
@@ -129,14 +129,15 @@ extension Connection {
     noteStandby(in: &error)
     // An error with the severity FATAL or PANIC ends the session. libpq might not have noticed this yet.
     let isLast = ["FATAL", "PANIC"].contains(Self.field(result, .severity))
-    if isLast || PQstatus(handle) != CONNECTION_OK { error.code = .connectionLost }
+    if isLast || PQstatus(handle) != CONNECTION_OK { error.noteLostConnection() }
     return error
   }
 
-  /// Marks the error if the server is a standby. The next statement outside a transaction then uses a new session.
+  /// Marks the error if the server is a standby. If the connection renews its sessions, the next statement outside a
+  /// transaction then uses a new session.
   ///
   /// Sessions have `default_transaction_read_only = off`, so there is no other cause outside of transactions that are
-  /// read-only on purpose. A pooler would show an old value of `in_hot_standby`.
+  /// read-only on purpose. `in_hot_standby` is not used, because a pooler would show an old value.
   private func noteStandby(in error: inout PostgreSQLError) {
     guard error.state == .readOnlyTransaction, !error.isRaised, occupant == nil || !isReadOnly
     else { return }

@@ -54,6 +54,13 @@ import Warehouse
         CREATE TABLE posts (post_id post PRIMARY KEY)
         """, tries: 4, row: "(post_id) VALUES ($)"),
     Shape(
+      name: "a domain over a domain",
+      tables: """
+        CREATE DOMAIN number AS integer CHECK (VALUE > 0);
+        CREATE DOMAIN post AS number;
+        CREATE TABLE posts (post_id post PRIMARY KEY)
+        """, tries: 4, row: "(post_id) VALUES ($)"),
+    Shape(
       name: "a short text", tables: "CREATE TABLE posts (post_id varchar(4) PRIMARY KEY)", tries: 4,
       row: "(post_id) VALUES ('$')"),
     Shape(
