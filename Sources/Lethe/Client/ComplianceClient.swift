@@ -11,8 +11,8 @@ import WorkFiles
 ///
 /// Source: the X docs' Batch Compliance guide and the OpenAPI description of the API, version 2.168.
 ///
-/// Failed calls are repeated with backoff. After a temporary error, `createJob` and `cancelJob` with `undoing` are not
-/// repeated, but throw `.temporary`.
+/// Calls that fail temporarily are repeated with backoff. But `createJob`, and `cancelJob` with `undoing`, are not
+/// repeated after a temporary error. They throw `.temporary`.
 ///
 /// The token is sent only to the API's own scheme, host and port, and no redirect is followed.
 public struct ComplianceClient: Sendable {
@@ -36,7 +36,8 @@ public struct ComplianceClient: Sendable {
   /// - Parameters:
   ///   - baseURL: without a slash at its end.
   ///   - allowedHosts: the hosts that uploads may go to and downloads may come from.
-  ///   - permit: is asked directly before each call that changes something at the API; nil permits all calls.
+  ///   - permit: is asked directly before each call that changes something at the API, except `cancelJob` with
+  ///     `undoing`; nil permits all calls.
   /// - Throws: what `body` throws; `APIError` `.untrusted` if the configured certificates cannot be read.
   public static func withClient<R: Sendable>(
     baseURL: String, token: BearerToken, allowedHosts: [String],
@@ -101,7 +102,7 @@ public struct ComplianceClient: Sendable {
     let resumable: Bool?
   }
 
-  /// Returns the jobs of a type, newest first.
+  /// Returns the jobs of a type, in the API's order, which is newest first.
   public func jobs(type: JobType) async throws -> [APIJob] {
     let operation = "list jobs of type \(type.rawValue)"
     let response: JobsResponse = try await json(
@@ -117,8 +118,10 @@ public struct ComplianceClient: Sendable {
       .filter(\.hasUsableID)
     if usable.count < entries.count {
       logger.warning(
-        "\(operation): ignoring \(entries.count - usable.count) unreadable entries of \(entries.count)"
-      )
+        """
+        \(operation): ignoring \(entries.count - usable.count) unreadable entries of \(entries.count)
+          remedy: none if this is rare; otherwise, check that base_url leads to the API
+        """)
     }
     return usable
   }
@@ -266,7 +269,7 @@ public struct ComplianceClient: Sendable {
   /// rate limit refuses is not counted as an attempt, because the API has not processed it.
   ///
   /// - Parameter hasProgressed: whether the failed attempt has brought the call forward, so that the next attempt
-  ///   continues from there. Such an attempt is not counted.
+  ///   continues from there. Then the count of failed attempts starts again with this one.
   func repeated<R: Sendable>(
     _ endpoint: Endpoint, operation: String, isRepeatable: Bool, needsPermit: Bool = true,
     hasProgressed: () -> Bool = { false }, _ call: () async throws -> R
@@ -274,7 +277,13 @@ public struct ComplianceClient: Sendable {
     var (failures, failureSeconds) = (0, 0.0)
     var (refusals, requiredSeconds) = (0, 0.0)
     while true {
-      try await wait(await budgets.secondsToWait(for: endpoint), for: "the rate limit", operation)
+      let secondsBefore = await budgets.secondsToWait(for: endpoint)
+      guard secondsBefore <= retry.rateLimitSecondsMax else {
+        throw APIError(
+          kind: .rateLimited, operation: operation,
+          message: "the rate limit allows no call for \(Int(secondsBefore.rounded(.up))) s")
+      }
+      try await wait(secondsBefore, for: "the rate limit", operation)
       if endpoint.hasEffect, needsPermit { try await permit?.requireCallsAllowed() }
       let began = ContinuousClock.now
       let error: APIError

@@ -11,7 +11,7 @@ actor RateBudgets {
 
   /// The window in which the API counts requests. No rate limit lasts longer.
   static let windowSeconds = 900.0
-  /// The wait after a response that contains no time.
+  /// The wait after a response without a readable time.
   private static let defaultSeconds = 60.0
 
   private var budgets: [Endpoint: Budget] = [:]
@@ -24,9 +24,9 @@ actor RateBudgets {
     self.logger = logger
   }
 
-  /// Reads a response's `x-rate-limit-remaining`, `x-rate-limit-reset` (seconds since 1970, by the server's clock) and
-  /// `Retry-After`. A time after the end of the window is treated as the end of the window.
-  /// If `x-rate-limit-reset` cannot be read, the wait is `defaultSeconds`.
+  /// Reads a response's `x-rate-limit-remaining` and `x-rate-limit-reset` (seconds since 1970, by the server's clock).
+  /// With status 429 or 503, it also reads `Retry-After`. A time after the end of the window is treated as the end of
+  /// the window. If `x-rate-limit-reset` cannot be read, the wait is `defaultSeconds`.
   func note(_ headers: HTTPHeaders, status: Int, of endpoint: Endpoint, serverNow: Date) {
     let now = ContinuousClock.now
     retryAt[endpoint] = nil
@@ -42,6 +42,10 @@ actor RateBudgets {
     else {
       // A success shows that the endpoint accepts requests, even if an earlier response contained a limit.
       if (200..<300).contains(status) { budgets[endpoint] = nil }
+      // A refusal after the reset shows that the budget is not the reason.
+      if status == 429, let budget = budgets[endpoint], Self.secondsUntil(budget.resetAt) <= 0 {
+        budgets[endpoint] = nil
+      }
       return
     }
     guard var reset = Double(text.trimmingCharacters(in: .whitespaces)), reset.isFinite else {
@@ -55,7 +59,8 @@ actor RateBudgets {
     budgets[endpoint] = Budget(remaining: remaining, resetAt: now + .seconds(seconds))
   }
 
-  /// The wait before the endpoint may be called. 0 if it has requests left.
+  /// The wait before the endpoint may be called. It ends at the time in `Retry-After`. Without this header, it ends at
+  /// the reset if no requests are left, and otherwise it is 0.
   func secondsToWait(for endpoint: Endpoint) -> Double {
     // Retry-After has priority over the rate limit's headers.
     if let retryAt = retryAt[endpoint] { return max(0, Self.secondsUntil(retryAt)) }
@@ -63,7 +68,8 @@ actor RateBudgets {
     return max(0, Self.secondsUntil(budget.resetAt))
   }
 
-  /// The wait after a response with status 429, even if the response has no rate limit headers and no `Retry-After`.
+  /// The wait after a call that a rate limit refused, even if its response has no rate limit headers and no
+  /// `Retry-After`.
   func secondsToWaitAfterRefusal(of endpoint: Endpoint) -> Double {
     if let retryAt = retryAt[endpoint] { return max(1, Self.secondsUntil(retryAt)) }
     guard let budget = budgets[endpoint] else { return Self.defaultSeconds }

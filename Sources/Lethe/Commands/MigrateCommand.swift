@@ -40,8 +40,10 @@ struct MigrateCommand: AsyncParsableCommand {
     }
 
     private func anySet() throws -> MigrationSet {
-      let chosen = migrationsDir ?? ProcessInfo.processInfo.environment["LETHE_MIGRATIONS_DIR"]
-      if let chosen { return try MigrationSet(directory: FilePath(chosen)) }
+      let variable = ProcessInfo.processInfo.environment["LETHE_MIGRATIONS_DIR"]
+      if let chosen = migrationsDir ?? variable, !chosen.isEmpty {
+        return try MigrationSet(directory: FilePath(chosen))
+      }
       guard !demo else {
         throw ValidationError(
           "the program does not contain the demo's migrations: add --migrations-dir migrations/warehouse"

@@ -346,11 +346,17 @@ struct Resolver {
     return value.value
   }
 
+  private static let numberMax = 1e9
+
   func positive(_ value: Located<Double>?, _ key: String, default: Double) -> Double {
     guard let value else { return `default` }
     if !(value.value > 0 && value.value.isFinite) {
       mistakes.note(
         value.line, "\(key) is not a finite number greater than 0", "write a positive number")
+    } else if value.value > Self.numberMax {
+      // A far larger number of seconds would exceed the range of durations.
+      mistakes.note(
+        value.line, "\(key) is greater than \(Int(Self.numberMax))", "write a smaller number")
     }
     return value.value
   }

@@ -26,8 +26,9 @@ extension Resolver {
     return value.value
   }
 
-  /// The wait after the largest transaction must not exceed `ApplyPace.waitSecondsMax`. Otherwise apply would continue
-  /// before the wait ends, and exceed the rate.
+  /// Refuses a rate at which the wait after a transaction of `batch` and `batch_rows` rows would exceed
+  /// `ApplyPace.waitSecondsMax`. Apply would continue after that time, and exceed the rate. Datasets whose chunks are
+  /// applied in one transaction are not checked.
   private func rowsPerSecond(_ value: Located<Int>, _ datasets: [Dataset]) -> Int? {
     guard value.value >= 1 else {
       return fault(
@@ -36,14 +37,18 @@ extension Resolver {
     }
     for dataset in datasets {
       guard let batch = dataset.batch else { continue }
-      let (rows, isOverflow) = batch.events.addingReportingOverflow(batch.rows)
-      let least = ((isOverflow ? .max : rows) - 1) / ApplyPace.waitSecondsMax + 1
+      // Each table in which an event reaches one row adds as many rows as there are events.
+      let tables = 1 + dataset.allTargets.count
+      let (ofEvents, isTooMany) = batch.events.multipliedReportingOverflow(by: tables)
+      let (sum, isOverflow) = ofEvents.addingReportingOverflow(batch.rows)
+      let rows = isTooMany || isOverflow ? Int.max : sum
+      let least = (rows - 1) / ApplyPace.waitSecondsMax + 1
       guard value.value < least else { continue }
       return fault(
         value.line,
         """
-        apply.rows_per_second: a transaction of \(dataset.name) may change \(batch.events) + \(batch.rows) rows \
-        (batch, batch_rows), and at \(value.value) rows a second the wait after it would exceed 10 minutes
+        apply.rows_per_second: a transaction of \(dataset.name) may change \(batch.events) rows in each of \
+        \(tables) tables, and \(batch.rows) more (batch, batch_rows), and at \(value.value) rows a second the wait after it would exceed 10 minutes
         """, "write at least \(least), or make batch and batch_rows smaller")
     }
     return value.value

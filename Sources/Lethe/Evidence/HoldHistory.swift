@@ -2,8 +2,8 @@ import Ledger
 import PostgreSQL
 public import Vocabulary
 
-/// An entry of the history of holds for an ID. It is about a row that the ID's answers hold or held, or about the row
-/// that has the ID.
+/// An entry of the history of holds for an ID. It is about a row that the ID holds, a row whose hold ended because of
+/// the ID, or the row that has the ID.
 public struct HoldHistory: Sendable {
   /// The time as ISO 8601 in UTC.
   public let at: String
@@ -15,8 +15,9 @@ public struct HoldHistory: Sendable {
   public enum What: Sendable {
     /// The row is hidden, and an answer about `id` hides it.
     case held(columns: [String], type: JobType, id: Int64, job: Int64)
-    /// The row is not held any more. `outcome` is the reason, and the answer about `id` ended the hold. `id` is nil
-    /// if an operator ended the hold.
+    /// The row is not held any more. `outcome` is the reason. An answer about `id` ended the hold, or an operator's
+    /// release of `id`. `job` is nil for a release. All three are nil if Lethe ended the hold without an answer,
+    /// because the row or the columns no longer existed.
     case closed(outcome: String, type: JobType?, id: Int64?, job: Int64?)
   }
 }
@@ -62,7 +63,7 @@ struct HoldHistoryQueries {
       FROM lethe.closed_hold AS h
       WHERE h.id = \(id) AND (\(type)::text IS NULL OR h.type = \(type)::lethe.job_type)
          OR h.row_id = \(id) AND (\(type)::text IS NULL OR h.row_type = \(type)::lethe.job_type)
-      ORDER BY h.closed_at, h.hold_id LIMIT \(Self.rowsMax)
+      ORDER BY h.closed_at DESC, h.hold_id DESC LIMIT \(Self.rowsMax)
       """
     ).rows.map { row in
       try HoldHistory(
@@ -70,10 +71,10 @@ struct HoldHistoryQueries {
         what: .closed(outcome: row["outcome"], type: row["type"], id: row["id"], job: row["job_id"])
       )
     }
-    return open + closed
+    return open + closed.reversed()
   }
 
-  /// The largest number of entries of each kind. It is limited, because a user can hold any number of posts.
+  /// The largest number of entries of each kind: of ended holds, the newest. It is limited, because a user can hold any number of posts.
   private static let rowsMax = 1000
 
   /// The operators' releases of the ID. Records whose hash does not match their content are left out.

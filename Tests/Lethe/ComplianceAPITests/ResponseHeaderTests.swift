@@ -98,6 +98,18 @@ import Testing
     #expect(await budgets.secondsToWait(for: .get) >= 830)
   }
 
+  /// A refusal after the reset of an old budget has another reason, so Lethe waits as long as without a budget.
+  @Test(arguments: [-1, 300]) func aRefusalAfterTheResetIsNotOfTheOldBudget(seconds: Double) async {
+    let budgets = RateBudgets(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let now = Date(timeIntervalSince1970: 1_790_000_000)
+    await budgets.note(
+      ["x-rate-limit-remaining": "5", "x-rate-limit-reset": "\(1_790_000_000 + Int(seconds))"],
+      status: 200, of: .get, serverNow: now)
+    await budgets.note([:], status: 429, of: .get, serverNow: now)
+    let wait = await budgets.secondsToWaitAfterRefusal(of: .get)
+    #expect(seconds < 0 ? wait == 60 : wait > 240, "\(wait)")
+  }
+
   @Test(
     arguments: [
       ("7", 429, 7), ("7", 503, 7), ("Wed, 25 Nov 2026 00:00:09 GMT", 503, 9), ("1e300", 429, 900),

@@ -250,6 +250,9 @@ import Testing
       "https://api.x.com", "https://api.x.com\n  poll_seconds: 0", line: 5,
       "api.poll_seconds is not a finite number greater than 0"),
     Case(
+      "https://api.x.com", "https://api.x.com\n  poll_seconds: 1e20", line: 5,
+      "api.poll_seconds is greater than 1000000000", remedy: "smaller"),
+    Case(
       "https://api.x.com", "https://api.x.com\n  connect_seconds: 0", line: 5,
       "api.connect_seconds is not a finite number greater than 0"),
     Case(
@@ -336,9 +339,9 @@ import Testing
       "apply.rows_per_second is not at least 1",
       remedy: "positive"),
     Case(
-      "limits:\n", "apply: {rows_per_second: 49}\nlimits:\n", line: 6,
-      "apply.rows_per_second: a transaction of users may change 10000 + 20000 rows",
-      remedy: "write at least 50, or make batch"),
+      "limits:\n", "apply: {rows_per_second: 83}\nlimits:\n", line: 6,
+      "apply.rows_per_second: a transaction of users may change 10000 rows in each of 3 tables, and 20000 more",
+      remedy: "write at least 84, or make batch"),
     Case(
       "limits:\n", "apply: {replica_lag_max: 10}\nlimits:\n", line: 6,
       "apply.replica_lag_max is neither a time nor a size: 10",

@@ -7,7 +7,7 @@ import Vocabulary
 struct AuditShow: AsyncParsableCommand, OutputCommand {
   static let configuration = CommandConfiguration(
     commandName: "show",
-    abstract: "Show everything that the ledger contains about one ID, in order of time.",
+    abstract: "Show what the ledger contains about one ID, in order of time.",
     discussion: """
       The jobs that asked about the ID, their answers, the changes in each table, changes by another \
       ID's event, and what remains: tombstone, protection, rehydration, quarantined lines. All times \

@@ -84,7 +84,7 @@ struct AuditTimeline {
         """)
     case .superseded:
       lines.append(
-        "newer answers have superseded the whole result, and none of it was applied")
+        "newer answers have superseded the result, and nothing of it is applied any more")
     case .pruned: lines.append("unknown: the event records of that time were pruned")
     case .failed: lines.append("the chunk failed before it had an answer")
     case .unanswered: lines.append("no answer yet: the chunk is \(check.state)")
@@ -221,12 +221,16 @@ struct AuditTimeline {
           "the row is restored when no ID holds it any more",
         ])
     case .closed(let outcome, let type, let id, let job):
-      let cause =
-        type.flatMap { type in id.map { "the answer about \(type) ID \($0)" } } ?? "an operator"
-      let source = job.map { "\(cause), job \($0)" } ?? "an operator's decision"
+      // Without an ID, Lethe itself ended the hold, because the row or its columns were gone.
+      let source =
+        switch (type, id, job) {
+        case (let type?, let id?, let job?): ", by the answer about \(type) ID \(id), job \(job)"
+        case (_?, _?, nil): ", by an operator's decision"
+        default: ""
+        }
       return Entry(
         at: history.at, what: "hold ended",
-        lines: ["\(row): \(Self.meaning(of: outcome)), by \(source)"])
+        lines: ["\(row): \(Self.meaning(of: outcome))\(source)"])
     }
   }
 

@@ -65,7 +65,7 @@ struct AuditVerify: AsyncParsableCommand, OutputCommand {
       lines.append(
         """
         not sealed: \(grouped(verification.batchesUnsealed)) batches of chunks that are not \
-        completely applied, or were given up
+        completely applied
         """)
     }
     if verification.eventsBeforeChain > 0 {

@@ -32,7 +32,7 @@ struct QuarantineCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Only lines with a larger ID.", valueName: "id"))
     var after: Int64 = 0
 
-    /// The number of a line's bytes that are shown without `--raw`.
+    /// Without `--raw`, JSON contains at most this number of a line's bytes. A table shows at most 80 characters.
     private static let prefixBytes = 512
     private static let lineBytesMax = 64 * 1024
 
@@ -74,8 +74,8 @@ struct QuarantineCommand: AsyncParsableCommand {
       abstract: "Read open lines again and apply those that are events now.",
       discussion: """
         Use it after an upgrade to a version that supports more actions or reasons. A line that still \
-        cannot be applied stays open, with the reason. If the warehouse refuses a line's event, the line, \
-        its chunk and its run are not changed. Exits with 3 if a limit refused lines (check them, then use \
+        cannot be applied stays open, with the reason. If the warehouse refuses a line's event, the line \
+        stays open and changes nothing. Exits with 3 if a limit refused lines (check them, then use \
         --approve), and with 4 if a line of the pipeline is still open.
         """)
 
@@ -182,9 +182,11 @@ extension PipelineRuntime.RetryReport {
       )
     }
     parts += refused.map { line in
-      let what = line.id.map { "the line about \($0) is" } ?? "its lines are"
+      let what =
+        line.id.map { "the line about \($0) is refused and stays open" }
+        ?? "its lines are refused and stay open"
       return """
-        chunk \(line.chunkID): \(what) refused, and nothing was changed: \(line.why)
+        chunk \(line.chunkID): \(what): \(line.why)
           remedy: \(line.remedy)
         """
     }

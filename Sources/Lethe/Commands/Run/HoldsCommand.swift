@@ -81,7 +81,8 @@ struct HoldsCommand: AsyncParsableCommand {
     var ids: [Int64] = []
     @Option(help: "The type of the IDs: tweets or users.")
     var type: HolderType
-    @Flag(help: "All IDs of the type that no dataset exports any more.")
+    @Flag(
+      help: "All IDs of the type that no dataset exports any more, at most 1,000,000 in one call.")
     var unasked = false
     @Flag(help: "Only delete the holds: the rows stay hidden permanently.")
     var keepHidden = false

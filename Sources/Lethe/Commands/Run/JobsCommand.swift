@@ -11,7 +11,8 @@ struct JobsCommand: AsyncParsableCommand {
     subcommands: [List.self, Show.self, Cancel.self])
 
   struct List: AsyncParsableCommand, OutputCommand {
-    static let configuration = CommandConfiguration(abstract: "List the App's jobs, newest first.")
+    static let configuration = CommandConfiguration(
+      abstract: "List the App's jobs of each type, in the API's order.")
     @OptionGroup var pipeline: PipelineArgument
     @OptionGroup var output: OutputOptions
 

@@ -40,7 +40,7 @@ public struct QuarantineLedger: Sendable {
   ///
   /// - Parameters:
   ///   - pipeline: lines of this pipeline only.
-  ///   - after: lines after the one with this number.
+  ///   - after: lines after the one with this `quarantineID`.
   ///   - rawBytesMax: how many bytes of each line to read.
   public func lines(
     pipeline: String?, includingResolved: Bool, after: Int64, limit: Int, rawBytesMax: Int
@@ -83,7 +83,7 @@ public struct QuarantineLedger: Sendable {
   }
 
   /// Resolves lines as dismissed by an operator, without applying them. Dismisses all of the lines, or none.
-  /// - Throws: `LedgerError` with the lines that are not open.
+  /// - Throws: `LedgerError` with up to ten of the lines that are not open.
   public func dismiss(_ ids: Set<Int64>, note: String) async throws {
     try await connection.withTransaction { transaction in
       // The lines are locked first, so that no other process resolves a line in between.
@@ -128,7 +128,7 @@ public struct QuarantineLedger: Sendable {
   /// The chunks with open lines of a pipeline, in order.
   ///
   /// - Parameter ids: these lines only.
-  /// - Throws: `LedgerError` with the IDs that are not open lines of the pipeline.
+  /// - Throws: `LedgerError` with up to ten of the IDs that are not open lines of the pipeline.
   public func chunks(
     withOpenLines ids: Set<Int64>?, pipeline: String
   ) async throws -> [ChunkWithLines] {
@@ -138,6 +138,8 @@ public struct QuarantineLedger: Sendable {
       SELECT c.chunk_id, c.run_id,
              CASE WHEN r.status = \(run: .failed) AND r.is_given_up
                   THEN 'run ' || r.run_id || ' was given up, and later runs have asked about the IDs again: dismiss the lines'
+                  WHEN c.state = \(state: .failed)
+                  THEN 'the chunk is set aside: retry it first with lethe retry PIPELINE ' || c.chunk_id
                   WHEN c.state <> \(state: .applied)
                   THEN 'the chunk is not applied yet: finish it with lethe run PIPELINE --resume-only' END
       FROM lethe.chunk AS c JOIN lethe.run AS r USING (run_id)

@@ -11,7 +11,7 @@ extension PipelineRuntime {
   /// - Parameters:
   ///   - rehearses: whether changes are also tried on rows and rolled back.
   ///   - announce: called before changes are tried, with messages that name the triggers that will fire.
-  /// - Returns: errors, warnings, and notes on parts that were not checked.
+  /// - Returns: errors, warnings, and notes, for example on parts that were not checked.
   public static func findings(
     of pipeline: Pipeline, rehearses: Bool = true, announce: @Sendable (String) -> Void = { _ in }
   ) async throws -> [Finding] {
@@ -73,7 +73,7 @@ extension PipelineRuntime {
     do {
       unasked = try await OrphanedHolds(current: [pipeline.definition], on: connection).counts()
     } catch let error as LedgerError where error.code == .unreadable {
-      unasked = .init()
+      unasked = .init(ids: 0, rows: 0)
       findings.append(
         Finding(
           severity: .warning, path: "datasets",

@@ -10,11 +10,13 @@ public struct OrphanedHolds: Sendable {
   private let current: [Definition]
 
   public struct Counts: Sendable, Equatable, Codable {
-    public var ids = 0
+    public let ids: Int
     /// How many rows these IDs hold.
-    public var rows = 0
+    public let rows: Int
 
-    public init() {}
+    init(ids: Int, rows: Int) {
+      (self.ids, self.rows) = (ids, rows)
+    }
   }
 
   /// - Parameter current: the current definitions. For each other pipeline that has started a run in the last 30 days,
@@ -33,18 +35,19 @@ public struct OrphanedHolds: Sendable {
   }
 
   public func counts() async throws -> Counts {
-    var counts = Counts()
+    var conditions: [SQL] = []
     for type in JobType.allCases {
-      let (ids, rows) = try await connection.query(
-        """
-        SELECT count(DISTINCT r.id), count(DISTINCT r.hold_id) FROM lethe.holder AS r
-        WHERE r.type = \(type.rawValue)::lethe.job_type AND \(try await isOrphaned(type))
-        """
-      ).onlyRow(as: Int.self, Int.self)
-      counts.ids += ids
-      counts.rows += rows
+      conditions.append(
+        "(r.type = \(type.rawValue)::lethe.job_type AND \(try await isOrphaned(type)))")
     }
-    return counts
+    // IDs of both types can hold the same row.
+    let (ids, rows) = try await connection.query(
+      """
+      SELECT count(DISTINCT (r.type, r.id)), count(DISTINCT r.hold_id) FROM lethe.holder AS r
+      WHERE \(conditions.joined(separator: " OR "))
+      """
+    ).onlyRow(as: Int.self, Int.self)
+    return Counts(ids: ids, rows: rows)
   }
 
   /// The counts. Nil if a pipeline's definition cannot be read, or if a table of a dataset cannot be queried.
@@ -69,7 +72,8 @@ public struct OrphanedHolds: Sendable {
     ).rows(as: Int64.self)
   }
 
-  /// The condition that no dataset of a type exports the ID `r.id`.
+  /// The condition that no dataset of a type exports the ID `r.id`. A dataset exports nothing if its table or its ID
+  /// column is missing, or if the column cannot store IDs.
   private func isOrphaned(_ type: JobType) async throws -> SQL {
     var conditions: [SQL] = ["true"]
     for definition in try await definitions() {

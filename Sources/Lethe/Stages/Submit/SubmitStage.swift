@@ -21,7 +21,7 @@ public struct SubmitStage: Sendable {
   private let lease: any LeaseStatus
   private let logger: Logger
 
-  /// The maximum number of tries of a creation that gets no usable response. Then the chunk is left for a later run.
+  /// The maximum number of tries of a creation after temporary errors. After that, `submit` throws the error.
   private static let creationTriesMax = 6
   /// The maximum number of tries of a creation if the slot is taken, but no active job is in the list of jobs. After
   /// that, `submit` returns `.slotTaken`, and the slot is waited for as if an active job were listed.
@@ -238,7 +238,7 @@ public struct SubmitStage: Sendable {
   }
 
   /// The job's creation time from the API, if it is plausible. The answers of jobs are ordered by this time.
-  /// With a time in the future, a job's answers would supersede all later answers.
+  /// With a time in the future, a job's answers would supersede the answers of later jobs.
   private func plausibleTime(
     of job: APIJob, _ attempt: Attempt, _ chunk: Chunk
   ) async throws -> Timestamp? {
@@ -251,6 +251,7 @@ public struct SubmitStage: Sendable {
       """
       \(chunk.label): the API's creation time of job \(job.id) is \(Int(abs(ageSeconds))) s \
       \(ageSeconds < 0 ? "in the future" : "ago"), which is impossible; the current time is used
+        remedy: none if the API's clock is wrong; otherwise, set this machine's clock by NTP
       """, metadata: chunk.metadata("submit", job: job.id))
     return nil
   }
@@ -283,7 +284,7 @@ public struct SubmitStage: Sendable {
     switch job.status {
     case .created: break
     case .inProgress, .complete:
-      // An earlier process uploaded the file and ended before it recorded the upload.
+      // The file was uploaded before, but the process ended or lost its session before it recorded the upload.
       try await ledger.fileUploaded(attempt, of: chunk)
       return .uploaded
     case .failed, .expired:
