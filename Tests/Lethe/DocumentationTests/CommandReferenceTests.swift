@@ -153,7 +153,7 @@ struct CommandHelp: Decodable, Sendable {
 
   /// Checks the commands in code blocks and in the text.
   @Test(arguments: try Page.all().filter { $0.path != "CHANGELOG.md" })
-  func eachCommandThatAPageNamesExists(page: Page) async throws {
+  func aPageNamesOnlyCommandsAndOptionsThatExist(page: Page) async throws {
     let programs = [
       "lethe": try await CommandHelp.of("lethe"),
       "compliance-server": try await CommandHelp.of("compliance-server"),

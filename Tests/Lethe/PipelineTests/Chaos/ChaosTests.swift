@@ -9,7 +9,7 @@ import Testing
 /// and a database server that crashes and is replaced by its standby.
 ///
 /// `LETHE_SEED` repeats a night, as far as the order of the processes allows. `make chaos` runs a large one.
-@Suite(.serialized, .endedIfItHangs) struct ChaosTests {
+@Suite(.serialized, Night.timeLimit) struct ChaosTests {
   @Test(arguments: Night.all)
   func theWarehouseIsCorrectInTheMorning(night: Night) async throws {
     print("ChaosTests: LETHE_SEED=\(night.seed)")
@@ -81,16 +81,20 @@ struct Night: Sendable, CustomTestStringConvertible {
 
   var testDescription: String { "LETHE_SEED=\(seed), \(posts) posts" }
 
+  private static let isLarge = ProcessInfo.processInfo.environment["LETHE_CHAOS"] != nil
+
+  /// The large night takes far longer than any other test.
+  static let timeLimit: TimeLimitTrait = isLarge ? .timeLimit(.minutes(240)) : .endedIfItHangs
+
   /// With `LETHE_CHAOS`, one large night. Otherwise three small ones with different seeds.
   static let all: [Night] = {
     let seed = SeededGenerator.seedOfTest()
-    let environment = ProcessInfo.processInfo.environment
-    if environment["LETHE_CHAOS"] != nil {
+    if isLarge {
       return [
         Night(seed: seed, posts: 2_000_000, users: 100_000, kills: 50, walBytes: 30_000_000)
       ]
     }
-    let count = environment["LETHE_CHAOS_NIGHTS"].flatMap { Int($0) } ?? 3
+    let count = ProcessInfo.processInfo.environment["LETHE_CHAOS_NIGHTS"].flatMap { Int($0) } ?? 3
     return (0..<count).map {
       Night(
         seed: seed &+ UInt64($0), posts: 6000, users: 200, kills: 6, walBytes: 300_000)

@@ -168,7 +168,7 @@ import Testing
     } + [errorsOnly]
   }
 
-  @Test(arguments: trusted + partlyTrusted + untrusted)
+  @Test(arguments: sampled(trusted + partlyTrusted + untrusted, 24))
   func onlyValidConclusionsAreDrawnFromAResult(row: Case) async throws {
     let result = try await SilenceFixture.run(
       .init(contentType: row.contentType, body: row.body))

@@ -1,5 +1,6 @@
 import PostgreSQL
 import Runtime
+import TestSupport
 import Testing
 
 /// A value that an action removes from a row is also removed from the row's hold. A reason that keeps the row also
@@ -15,8 +16,8 @@ import Testing
 
   /// Reasons that keep a post's row and do not mean that the post is public again.
   @Test(
-    arguments: ["deleted", "bounced", "suspended", "deactivated"],
-    ["ignore", "{redact: {text: ''}}"])
+    arguments: sampled(
+      ["deleted", "bounced", "suspended", "deactivated"], ["ignore", "{redact: {text: ''}}"], 4))
   func aKeptPostStaysHiddenUntilItsAnswerIsClean(reason: String, action: String) async throws {
     try await NightlyFixture.with(Shop(postActions: [reason: action]), Self.rows) { nights in
       try await nights.run([9: "protected"])
@@ -36,7 +37,7 @@ import Testing
     ("{redact: {name: ''}}", "{redact: {text: ''}}"), ("delete", "ignore"),
   ]
 
-  @Test(arguments: ["deleted", "suspended", "deactivated"], keeping)
+  @Test(arguments: sampled(["deleted", "suspended", "deactivated"], keeping, 6))
   func aKeptUserHidesThePostsUntilTheAnswerIsClean(
     reason: String, action: (own: String, reached: String)
   ) async throws {
@@ -140,7 +141,7 @@ import Testing
   ]
 
   /// The post is hidden by its own ID, by its author, or by both.
-  @Test(arguments: removals, [[true, false], [false, true], [true, true]])
+  @Test(arguments: sampled(removals, [[true, false], [false, true], [true, true]], 8))
   func aValueThatIsRemovedFromTheRowIsRemovedFromTheHold(removal: Removal, by holders: [Bool])
     async throws
   {

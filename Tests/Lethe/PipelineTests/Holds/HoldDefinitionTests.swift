@@ -70,7 +70,7 @@ import Warehouse
 
   /// Rows are hidden with one definition and released with the next. The rows are held by their own ID, their author,
   /// or both.
-  @Test(arguments: edits, [[true, false], [false, true], [true, true]])
+  @Test(arguments: sampled(edits, [[true, false], [false, true], [true, true]], 15))
   func rowsAreRestoredCorrectlyAfterAnEditBetweenTwoRuns(
     edit: Edit, by holders: [Bool]
   ) async throws {
