@@ -61,10 +61,23 @@ SEED ?=
 .PHONY: chaos
 chaos: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 12
 chaos: export LETHE_CHAOS := 1
+chaos: export TEST_MINUTES ?= 240
 chaos: export LETHE_SEED := $(SEED)
 chaos: ## run a large night with random faults of every kind (SEED=1: repeat a night)
 	scripts/setup --tests
 	scripts/test $(SWIFT_STRICT) --filter ChaosTests
+
+# The client, the ledger, and whole runs: the programs that these tests start are checked, too.
+THREADED := ComplianceAPITests|PostgreSQLTests|FailureTests|UsualLineTests|WorkerLedgerTests|ChunkTransitionTests|LeaseTests|JoinTests|SignalTests
+THREADED := $(THREADED)|WholePipelineTests|InterruptedDownloadTests|PartUploadTests|ConcurrentBatchTests|InterruptionTests|FaultyRunTests
+.PHONY: test-threads
+test-threads: export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH := 4
+test-threads: export TSAN_OPTIONS := log_path=$(CURDIR)/.build-tsan/race exitcode=66
+test-threads: ## run the tests of the client, the ledger and the run loop under ThreadSanitizer
+	scripts/setup --tests
+	rm -f .build-tsan/race.*
+	scripts/test $(SWIFT_STRICT) --sanitize thread --scratch-path .build-tsan --filter '$(THREADED)'
+	@if ls .build-tsan/race.* >/dev/null 2>&1; then cat .build-tsan/race.* | head -n 200; exit 1; fi; echo "ThreadSanitizer found no data race."
 
 .PHONY: demo
 demo: export IDS := $(IDS)
