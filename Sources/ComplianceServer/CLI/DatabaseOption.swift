@@ -32,8 +32,8 @@ struct MigrationsOption: ParsableArguments {
   var directory: String?
 
   /// Reads the service's migrations.
-  /// - Throws: a `ValidationError` if the directory has migrations for another program; `MigrationError` if a migration
-  ///   cannot be read or is malformed.
+  /// - Throws: a `ValidationError` if the directory has migrations for another program; `MigrationError` if the
+  ///   migrations cannot be read or are malformed.
   func migrationSet() throws -> MigrationSet {
     let set =
       if let directory {

@@ -123,7 +123,7 @@ struct Serve: AsyncParsableCommand {
     guard uploadLifetimeSeconds >= 0, downloadLifetimeSeconds >= 0 else {
       throw ValidationError("A lifetime cannot be negative.")
     }
-    // The signatures of storage URLs allow no more.
+    // A signed URL of the storage host can be valid for seven days at most.
     let secondsMax = 604_800
     guard wire.profile != .gcs || max(uploadLifetimeSeconds, downloadLifetimeSeconds) <= secondsMax
     else {

@@ -67,7 +67,7 @@ public struct Fault: Sendable {
     case store(Double)
     /// Only this fraction of a result is sent, and the download succeeds.
     case truncate(Double)
-    /// At most this number of bytes of the result is changed, because the same byte can be chosen twice.
+    /// This number of bytes of the result is changed, or fewer if the same byte is chosen twice.
     case corrupt(Int)
     /// The processing of a job is delayed.
     case slow(Duration)
@@ -75,7 +75,7 @@ public struct Fault: Sendable {
     case fail(String)
     /// The job expires as soon as it is created.
     case expire
-    /// This number of lines of the result, or each line if there are fewer, is repeated once.
+    /// Each of the first lines of the result is repeated once, up to this number of lines.
     case duplicateLines(Int)
     /// This number of lines with an unknown action and reason is added, at most one for each line of the result.
     case unknownLines(Int)

@@ -74,8 +74,8 @@ public struct JobChange: Sendable, Equatable {
 
   public var isEmpty: Bool { self == JobChange() }
 
-  /// Changes the jobs of a response. The response for an empty list has no `data`. Then the entries become its `data`,
-  /// once.
+  /// Changes the jobs of a response. The response for an empty list has no `data`. Then the entries are added only
+  /// once, as its `data`.
   public func applied(to response: JSONValue, isListing: Bool, at date: Date) -> JSONValue {
     guard case .object(var whole) = response else { return response }
     let added = entries.map { $0.filled(at: date) }

@@ -4,8 +4,8 @@ internal import Yams
 
 extension FaultPlan {
   /// Reads a fault plan from a file.
-  /// - Throws: `DefinitionError` if the file cannot be read or is not UTF-8, or with all mistakes in the plan. The
-  ///   line is missing if a mistake is not on one line.
+  /// - Throws: `DefinitionError` if the file cannot be read or is not UTF-8, or with all mistakes in the plan, each
+  ///   with its remedy, and with its line if it is on one line.
   public init(path: String) throws {
     guard let data = FileManager.default.contents(atPath: path) else {
       throw DefinitionError(
@@ -19,7 +19,7 @@ extension FaultPlan {
   }
 
   /// Reads a fault plan from YAML.
-  /// - Throws: `DefinitionError` with all mistakes. The line is missing if a mistake is not on one line.
+  /// - Throws: `DefinitionError` with all mistakes, each with its remedy, and with its line if it is on one line.
   public init(yaml: String, file: String) throws {
     let mistakes = Mistakes(file: file)
     let remedy = "begin with faults:, and list the faults below it"

@@ -12,7 +12,7 @@ struct Accounts {
   private var ids: [Int64] = []
   /// When each account stopped posting; `Int64.max` for an account that still posts.
   private var endedMilliseconds: [Int64] = []
-  /// The indexes of the accounts in `ids`. `author` chooses an earlier one more often.
+  /// The indexes of the accounts in `ids`. `author` tries an earlier one more often.
   private var byActivity: [UInt32] = []
 
   private let plan: SeedPlan

@@ -40,7 +40,7 @@ extension ComplianceServer {
     public var profile = WireProfile.native
     /// The actions and reasons that results contain.
     public var vocabulary = ResultVocabulary.overview
-    /// The storage host of the gcs profile. Its host or its port must differ from the API's.
+    /// The storage host of the gcs profile. This host or `storagePort` must differ from the API's.
     public var storageHost = "127.0.0.2"
     /// The port of the storage host; 0 means any free port.
     public var storagePort = 0
@@ -50,7 +50,7 @@ extension ComplianceServer {
     /// the tables is checked.
     public var migrations: MigrationSet?
 
-    /// How long a job accepts its upload after the job's creation. A resumable upload must only begin in this time.
+    /// How long a job accepts its upload after the job's creation. A resumable upload only has to begin in this time.
     public var uploadLifetime: Duration = .seconds(15 * 60)
     /// How long a result can be downloaded after its job's creation.
     public var downloadLifetime: Duration = .seconds(7 * 24 * 60 * 60)
@@ -82,8 +82,8 @@ extension ComplianceServer {
     /// the statement timeout of 30 seconds, so that a database that still works cancels the statement first. The limit
     /// does not apply to the sessions that process jobs.
     public var databaseTimeout: Duration = .seconds(35)
-    /// How long a new server waits until the sessions of an earlier server end, if the new server's role lacks the
-    /// privilege to terminate them.
+    /// How long a new server waits until the sessions of an earlier server end, for example if the new server's role
+    /// lacks the privilege to terminate them.
     public var takeoverTimeout: Duration = .seconds(20)
     /// How long current requests may take after the server gets the signal to stop.
     public var shutdownTimeout: Duration = .seconds(5)

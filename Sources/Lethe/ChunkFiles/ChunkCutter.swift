@@ -35,12 +35,12 @@ public struct ChunkCutter: ~Copyable {
 
   /// Appends IDs in ascending order. A repeated ID is dropped.
   ///
-  /// If an error follows complete chunks, these chunks are returned, and the next call throws the error. Otherwise their
-  /// files would stay on a full disk, and nobody would use them.
+  /// If an error follows complete chunks, these chunks are returned, and the next call throws the error. Otherwise
+  /// their files would stay on a full disk, and nobody would use them.
   ///
   /// - Returns: the chunks that these IDs completed. Their files are synced.
-  /// - Throws: `ChunkFileError` `.input` if the IDs are not positive or do not ascend; `WorkFileError` if a file cannot be
-  ///   written.
+  /// - Throws: `ChunkFileError` `.input` if the IDs are not positive or do not ascend; `WorkFileError` if a file cannot
+  ///   be written.
   public mutating func append(_ ids: [Int64]) throws -> [ChunkFile] {
     if let failure { throw failure }
     var finished: [ChunkFile] = []

@@ -17,8 +17,8 @@ public final class ChunkIndex {
   private var cachedIDs: [Int64] = []
 
   /// Reads the file once, to compare it with the recorded checksum and to build the index.
-  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded checksum; `WorkFileError` if
-  ///   it cannot be read for another reason, such as its permissions or too many open files.
+  /// - Throws: `ChunkFileError` `.lost` if the file is missing or differs from the recorded checksum; `WorkFileError`
+  ///   if it cannot be read for another reason, such as its permissions or too many open files.
   public init(verifying chunk: ChunkFile) throws {
     path = chunk.path
     // Without nonBlocking, the opening of a named pipe would wait for a writer.

@@ -47,8 +47,8 @@ struct IDLine {
     }
   }
 
-  /// Eight decimal digits in ASCII, the first one in the lowest byte. In each step, all parts of the word are divided at
-  /// once: by 10,000, by 100 and by 10. A division is a multiplication and a shift that are exact for these sizes.
+  /// Eight decimal digits in ASCII, the first one in the lowest byte. In each step, all parts of the word are divided
+  /// at once: by 10,000, by 100 and by 10. A division is a multiplication and a shift that are exact for these sizes.
   private static func digits(_ value: UInt64) -> UInt64 {
     let fours = value / 10_000 | (value % 10_000) << 32
     let hundreds = (fours &* 10_486) >> 20 & 0x0000_007F_0000_007F

@@ -102,7 +102,7 @@ public struct ComplianceClient: Sendable {
     let resumable: Bool?
   }
 
-  /// Returns the jobs of a type, in the API's order, which is newest first.
+  /// Returns the jobs of a type, in the order in which the API lists them.
   public func jobs(type: JobType) async throws -> [APIJob] {
     let operation = "list jobs of type \(type.rawValue)"
     let response: JobsResponse = try await json(

@@ -12,7 +12,7 @@ enum ConnectionFailure: Error, Equatable {
   case refused
   /// The network has no route to the host.
   case unreachable
-  /// The host or the proxy does not respond in time to the attempt to connect, or to the handshake of the proxy or TLS.
+  /// The attempt to connect, the proxy's handshake or the TLS handshake took too long.
   case connectTimeout
   /// The other side ended the connection with a reset.
   case reset

@@ -210,8 +210,8 @@ extension PartialResult.Version {
       !headers[canonicalForm: "accept-ranges"].contains(where: { $0.lowercased() == "none" })
     else { return nil }
     if headers.contains(name: "etag") {
-      // A weak tag does not show that the bytes are the same. With any tag, the date must not be used (RFC 9110, section
-      // 13.1.5).
+      // A weak tag does not show that the bytes are the same. With any tag, the date must not be used (RFC 9110,
+      // section 13.1.5).
       guard let tag = Self.only("etag", headers), tag.hasPrefix("\""), tag.hasSuffix("\""),
         tag.utf8.count >= 2
       else { return nil }

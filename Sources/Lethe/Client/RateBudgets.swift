@@ -11,7 +11,7 @@ actor RateBudgets {
 
   /// The window in which the API counts requests. No rate limit lasts longer.
   static let windowSeconds = 900.0
-  /// The wait after a response without a readable time.
+  /// The wait if a limit is reached and the response has no readable time.
   private static let defaultSeconds = 60.0
 
   private var budgets: [Endpoint: Budget] = [:]
@@ -26,7 +26,7 @@ actor RateBudgets {
 
   /// Reads a response's `x-rate-limit-remaining` and `x-rate-limit-reset` (seconds since 1970, by the server's clock).
   /// With status 429 or 503, it also reads `Retry-After`. A time after the end of the window is treated as the end of
-  /// the window. If `x-rate-limit-reset` cannot be read, the wait is `defaultSeconds`.
+  /// the window. An unreadable `x-rate-limit-reset` counts as a reset in `defaultSeconds`.
   func note(_ headers: HTTPHeaders, status: Int, of endpoint: Endpoint, serverNow: Date) {
     let now = ContinuousClock.now
     retryAt[endpoint] = nil

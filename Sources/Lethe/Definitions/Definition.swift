@@ -171,8 +171,8 @@ public struct Dataset: Sendable, Equatable, Codable {
 /// The limits of one transaction.
 public struct BatchLimits: Sendable, Equatable, Codable {
   public let events: Int
-  /// The number of rows in all tables in which an event can reach several rows, and of holders that the events release.
-  /// An event that reaches more is applied in several transactions.
+  /// The limit for the number of rows in tables where an event can reach several rows, together with the number of
+  /// holders that the events release. An event that exceeds the limit is applied in several transactions.
   public let rows: Int
 
   public init(events: Int, rows: Int) {

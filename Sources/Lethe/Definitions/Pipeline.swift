@@ -31,8 +31,8 @@ public struct Pipeline: Sendable {
   /// Reads and checks a definition, with variables from `environment`.
   /// - Parameter readingToken: false for commands that do not call the API. The definition must still name the token's
   ///   source, but the token may be missing. Proxies and certificates are not read, either.
-  /// - Throws: `DefinitionError` if the file cannot be read or is not UTF-8, or with all mistakes in it, each with file,
-  ///   line and remedy.
+  /// - Throws: `DefinitionError` if the file cannot be read or is not UTF-8, or with all mistakes in it, each with its
+  ///   remedy, and with its line if it is on one line.
   public static func load(
     file: String, environment: [String: String], readingToken: Bool = true
   ) throws -> Pipeline {
@@ -80,7 +80,7 @@ public struct APISettings: Sendable {
   /// the chunk was cut, or before its file was lost with another host, do not count.
   public let jobAttemptsMax: Int
   /// The longest time that a job may take after its upload. After that, Lethe tries to cancel the job, and its attempt
-  /// fails.
+  /// fails, unless the job has completed in the meantime.
   public let jobHoursMax: Double
   /// The API accepts one job of a type at a time. This is how long another job of the type may block chunks before they
   /// are set aside.

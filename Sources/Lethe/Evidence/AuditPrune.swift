@@ -25,8 +25,8 @@ public struct AuditPruning: Sendable {
 }
 
 extension AuditLedger {
-  /// Drops the partitions of months in which all event records are older than `age`, but never the current month. Also
-  /// deletes the traces of these months. The same transaction seals a record of what is dropped.
+  /// Drops the partitions of months in which all event records are older than `age`, but never the current month. It
+  /// also deletes the traces of these months. The same transaction seals a record of what is dropped.
   ///
   /// - Parameter isDryRun: whether to change nothing and only report what would be dropped.
   /// - Throws: `LedgerError` (`.refused`) if the partitions have another owner, or contain records of a chunk

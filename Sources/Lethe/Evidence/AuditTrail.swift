@@ -62,8 +62,8 @@ public struct AuditTrail: Sendable {
     public internal(set) var answer = Answer.unanswered
   }
 
-  /// The newest result of a dataset that has answered for a key range with the ID. The ledger stores the key ranges,
-  /// not each ID in them.
+  /// The newest answer of a dataset for a key range that contains the ID. The ledger stores the key ranges, not each ID
+  /// in them.
   public struct LastCheck: Sendable {
     public let pipeline: String
     public let dataset: String
@@ -91,8 +91,8 @@ public struct AuditTrail: Sendable {
     case waiting
     /// An event that was not applied, because its chunk was set aside or given up.
     case notApplied = "not applied"
-    /// The result had no event for the ID, or an event that was not applied. Newer answers have superseded all events
-    /// of the chunk that were not applied.
+    /// The result had no event for the ID, or an event that was not applied. The ledger no longer has the events of the
+    /// chunk that were not applied. Usually, newer answers have superseded all of them.
     case superseded
     /// An event that the warehouse refused.
     case refused

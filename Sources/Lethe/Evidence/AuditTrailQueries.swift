@@ -112,8 +112,8 @@ struct TrailQueries {
     """
   }
 
-  /// SQL: the answer of a result without an event about the ID. If a failed chunk had events and has none now, newer
-  /// answers have superseded those that were not applied.
+  /// SQL: the answer of a result without an event about the ID. If a failed chunk had events and has none now, usually
+  /// newer answers have superseded those that were not applied.
   private var answerWithoutEvent: SQL {
     """
     CASE WHEN c.state = \(state: .failed) AND c.events > 0

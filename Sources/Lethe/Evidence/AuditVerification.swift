@@ -19,8 +19,8 @@ public struct AuditVerification: Sendable {
     public let sealedAt: String
   }
 
-  /// The largest number of faults that are kept. Further faults are only counted. Each query for missing records also
-  /// stops at this number, so `faultCount` can be too small.
+  /// The largest number of faults that are kept. Further faults are only counted. Some queries that find faults also
+  /// stop at this number, so `faultCount` can be too small.
   static let faultsMax = 1_000
 
   /// The first faults, in the order in which they were found.

@@ -16,8 +16,8 @@ public struct HoldHistory: Sendable {
     /// The row is hidden, and an answer about `id` hides it.
     case held(columns: [String], type: JobType, id: Int64, job: Int64)
     /// The row is not held any more. `outcome` is the reason. An answer about `id` ended the hold, or an operator's
-    /// release of `id`. `job` is nil for a release. All three are nil if Lethe ended the hold without an answer,
-    /// because the row or the columns no longer existed.
+    /// release of `id`. `job` is nil for a release. `type`, `id` and `job` are nil if Lethe ended the hold without an
+    /// answer, because the row or the columns no longer existed.
     case closed(outcome: String, type: JobType?, id: Int64?, job: Int64?)
   }
 }
@@ -74,7 +74,8 @@ struct HoldHistoryQueries {
     return open + closed.reversed()
   }
 
-  /// The largest number of entries of each kind: of ended holds, the newest. It is limited, because a user can hold any number of posts.
+  /// The largest number of entries for open holds, and of entries for ended holds. If there are more ended holds, the
+  /// newest are returned. The number is limited, because a user can hold any number of posts.
   private static let rowsMax = 1000
 
   /// The operators' releases of the ID. Records whose hash does not match their content are left out.

@@ -3,8 +3,8 @@ public import PostgreSQL
 
 /// Transactions and statements whose commit is a crash point.
 extension Connection {
-  /// Runs `body` in a transaction, as `withTransaction` does. The step's crash points are directly before COMMIT is sent
-  /// and directly after the server has acknowledged it.
+  /// Runs `body` in a transaction, as `withTransaction` does. The step's crash points are directly before COMMIT is
+  /// sent and directly after the server has acknowledged it.
   public func withTransaction<R: Sendable>(
     recording step: CrashStep, isolation: isolated (any Actor)? = #isolation,
     _ body: (Transaction) async throws -> R

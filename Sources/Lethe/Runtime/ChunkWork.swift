@@ -12,7 +12,7 @@ enum ChunkStep {
   case done
   /// The chunk is left for a later run, or for an operator.
   case left
-  /// The chunk waits for the slot of its type, which another process or another task of this process has.
+  /// The chunk waits for the slot of its type, which another process of the team or another task of this process has.
   case waits
 }
 

@@ -90,9 +90,8 @@ struct PipelineRun: Sendable {
       ?? report.stoppedDatasets.first.map { "\($0.dataset) is not exported: \($0.reason)" }
     if isSettled {
       report.status = failure == nil ? .done : .failed
-      // The folder is removed before the run ends. If the process is killed between the two steps, the run is
-      // unfinished, and the process that resumes it tries again. In the other order, only a later run with the same
-      // work directory would remove the folder.
+      // The folder is removed before the run ends. In the other order, a process that is killed between the two steps
+      // would leave the folder, and only a later `lethe run` with the same work directory would remove it.
       CrashStep.runFolderRemoved.around { runtime.removeFolder(run.workDirectory) }
     }
     if !report.stopped.isEmpty { report.status = .stopped }

@@ -61,7 +61,7 @@ public struct PipelineRuntime: Sendable {
   let keeper: LeaseKeeper
   let membership: WorkerLedger.Membership
   let clock = StageClock()
-  /// Keeps the pace in the current file, also for resumed runs.
+  /// Keeps the pace of the current file, also for resumed runs.
   let pacer: ApplyPacer
   let postponement = Postponement()
 

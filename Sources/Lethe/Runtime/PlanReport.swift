@@ -48,8 +48,7 @@ public struct PlanReport: Sendable, Codable, Equatable {
     public var restores: Restores?
     /// Why a limit has stopped the chunk or would stop it.
     public var stopReason: String?
-    /// The events that the warehouse would refuse, and the batches that contain such an event, and why. `rows` does not
-    /// count the rows of these events and batches.
+    /// Why the warehouse would refuse events. `ChunkPlan.refusals` describes the texts, and which rows `rows` counts.
     public var refusals: [String] = []
 
     enum CodingKeys: String, CodingKey {
@@ -62,7 +61,7 @@ public struct PlanReport: Sendable, Codable, Equatable {
 
   /// The numbers that are compared with the limits for restores.
   public struct Restores: Sendable, Codable, Equatable {
-    /// The number of IDs in the chunk's key range that hold rows.
+    /// The number of IDs in the chunk's key range that hold rows, or that an earlier version protected without holds.
     public var holdingIDs: Int
     /// The number of these IDs that the chunk's answers release.
     public var releasedIDs: Int

@@ -26,7 +26,7 @@ public struct RunReport: Sendable, Codable, Equatable {
   public var failures: [String]
   /// The chunks that wait for an approval, and why.
   public var stopped: [StoppedChunk]
-  /// The datasets that a limit has excluded from the export, and why.
+  /// The datasets that are not exported because too many rows would be left out, and why.
   public var stoppedDatasets: [StoppedDataset]
   /// The chunks that were set aside in any stage, and why. The other chunks continue.
   public var setAside: [SetAsideChunk]
@@ -207,7 +207,7 @@ extension RunReport {
       unfit: unfit)
   }
 
-  /// Returns the report without everything that waits for an operator in `former`, an earlier report of the same run.
+  /// Returns the report without what already waited for an operator in `former`, an earlier report of the same run.
   func excluding(_ former: RunReport?) -> RunReport {
     guard let former else { return self }
     var report = self

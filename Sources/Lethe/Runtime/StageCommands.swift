@@ -127,7 +127,7 @@ extension PipelineRuntime {
   }
 
   /// Runs a stage once for each chunk of all unfinished runs that is in one of `states`. Apply, the last stage, reports
-  /// everything that waits for an operator. An earlier stage leaves out what waited for one before the
+  /// everything that waits for an operator. An earlier stage leaves out what already waited for an operator before the
   /// command, so that a script continues with the other chunks.
   /// - Parameter chunkIDs: only these chunks. Runs that have none of them are skipped.
   private func runStage(

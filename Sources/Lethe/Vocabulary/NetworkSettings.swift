@@ -27,8 +27,8 @@ public struct NetworkSettings: Sendable {
   public var stallSeconds: Double
   /// The longest time of a call that does not transfer a job's bytes.
   public var answerSeconds: Double
-  /// The longest time of one try of an upload or a download. Infinite without a limit: a transfer that makes progress is
-  /// not ended.
+  /// The longest time of one try of an upload or a download. Infinite without a limit: a transfer that makes progress
+  /// is not ended.
   public var transferSeconds: Double
   /// The size of one part of an upload in parts, in bytes: a multiple of 256 KiB, as Google Cloud Storage requires.
   public var partBytes = 64 << 18

@@ -12,8 +12,8 @@ extension String {
   /// control characters. Queries, fragments and user names of URLs are removed. Tokens, passwords, keys and
   /// signatures in their usual forms are also removed.
   ///
-  /// - Parameter secrets: texts to remove wherever they occur. But a text that is one short word (`isPlainWord`) is
-  ///   kept, unless it is one of them.
+  /// - Parameter secrets: texts to remove wherever they occur. If this string is one short word (`isPlainWord`), it is
+  ///   returned unchanged, unless it is one of the secrets.
   public func withoutSecrets(
     _ secrets: [String] = [], lengthMax: Int = String.outsideLengthMax
   ) -> String {
@@ -102,8 +102,9 @@ extension String {
 }
 
 /// The regexes for secrets. They are compiled once, because that takes far longer than a search with them.
-// Safe to share: the properties never change, and a regex without closures is a tree that does not change, with a program
-// that the standard library compiles at the first search and stores atomically (`Regex.Program.loweredProgram`).
+// Safe to share: the properties never change, and a regex without closures is a tree that does not change, with a
+// program that the standard library compiles at the first search and stores atomically
+// (`Regex.Program.loweredProgram`).
 private struct SecretPatterns: @unchecked Sendable {
   static let shared = SecretPatterns()
 

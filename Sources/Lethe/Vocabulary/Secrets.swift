@@ -1,5 +1,5 @@
 /// The App's bearer token. The description does not contain the token. Use `exposed` only for the Authorization header,
-/// and to remove the token from texts.
+/// to remove the token from texts, and to compute a hash that identifies the account.
 public struct BearerToken: Sendable, Hashable, CustomStringConvertible,
   CustomDebugStringConvertible,
   CustomReflectable

@@ -30,7 +30,8 @@ public enum Disposition: Sendable, Hashable, CaseIterable {
   case held
   /// A temporary problem: try again later.
   case temporary
-  /// Credentials are missing or refused, or privileges or API credits are missing.
+  /// The API, PostgreSQL or a proxy refuses access, for example because of wrong credentials, or because the App has no
+  /// credits left. A missing privilege in PostgreSQL is `failed`.
   case credentials
   /// Any other error.
   case failed

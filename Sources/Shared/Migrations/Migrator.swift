@@ -28,7 +28,7 @@ public struct Migrator: Sendable {
   /// Applies the pending migrations, oldest first, each in its own transaction unless it has `transaction:false`.
   /// - Returns: the applied migrations.
   /// - Throws: `MigrationError`, which names the file, and the line if it is known; `PostgreSQLError` if the error is
-  ///   temporary, or if the recorded versions cannot be read. Earlier migrations stay applied.
+  ///   temporary, or if no migration caused it. Earlier migrations stay applied.
   @discardableResult
   public func up() async throws -> [Migration] {
     try await locked {

@@ -23,7 +23,7 @@ struct ResultLineInserter {
     }
   }
 
-  /// Writes a copy of the result with the added lines. Each addition has one line after each of the first nonempty
+  /// Writes a copy of the result with the added lines. Each addition adds one line after each of the first nonempty
   /// lines, until its number of lines is reached or the result ends.
   /// - Returns: the copy's length in bytes.
   /// - Throws: `Errno`.

@@ -15,7 +15,7 @@ struct PlainResponse: Sendable {
   ) -> PlainResponse {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    // Encoding fails only for numbers that are infinite or NaN. These bodies contain none.
+    // Encoding cannot fail, because these bodies contain no number that is infinite or NaN.
     let bytes = (try? encoder.encode(body)) ?? Data()
     return PlainResponse(
       status: status, headers: [.contentType: mediaType], bytes: ByteBuffer(bytes: bytes))

@@ -47,7 +47,7 @@ extension Problem {
   }
 
   /// A body that is too large.
-  /// - Parameter advice: what the client can do, as a sentence.
+  /// - Parameter advice: the last sentence of the message. It helps the client to avoid the problem.
   static func tooLarge(
     _ bytesMax: Int, _ advice: String = "Split a large upload into several jobs."
   ) -> Problem {

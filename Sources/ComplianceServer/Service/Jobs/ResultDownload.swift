@@ -41,7 +41,7 @@ struct ResultDownload {
   }
 
   /// Returns the range that the request asks for. An invalid range and a list of several ranges are ignored, as RFC
-  /// 9110 allows. A range is only for GET.
+  /// 9110 allows. The range of a HEAD is ignored, too, because ranges are defined only for GET.
   private func range(of request: Request) -> RequestedRange {
     guard request.method == .get, let text = request.headers[.range], text.hasPrefix("bytes="),
       request.headers[.ifRange] ?? entityTag == entityTag

@@ -11,7 +11,7 @@ internal import Hummingbird
 /// `Host` that the browser sends.
 struct AdminAccess: Sendable {
   private let fingerprint: [UInt8]?
-  /// Whether the server listens on a loopback address and has no public URL. A public URL means that a proxy forwards
+  /// Whether the server listens on a loopback address and has no public URL. With a public URL, a proxy might forward
   /// requests of other machines.
   private let isLocal: Bool
 

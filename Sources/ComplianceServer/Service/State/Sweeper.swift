@@ -1,9 +1,9 @@
 internal import Logging
 internal import ServiceLifecycle
 
-/// The periodic work of the service: keeps upload sessions that are receiving a part from counting as abandoned,
-/// expires unused jobs, removes files that are no longer needed, and wakes the processor for jobs that it could not
-/// process before.
+/// The periodic work of the service: updates `used_at` of the upload sessions that are receiving a part, so that they
+/// do not count as abandoned; expires unused jobs; removes files that are no longer needed; and wakes the processor for
+/// jobs that it could not process before.
 struct Sweeper: Service {
   let ownership: Ownership
   let store: JobStore

@@ -74,7 +74,7 @@ struct StatusCommand: AsyncParsableCommand, OutputCommand {
     let host: String
     let process_id: Int32
     let since: String
-    /// Until then, another process takes over from it only if this process is known to have ended.
+    /// Until then, other processes take over the work only if this worker's process is known to have ended.
     let expires_at: String
     let work: [String]
 

@@ -9,9 +9,9 @@ public struct Action: Sendable {
 
   /// The action's name in definitions, the ledger and reports.
   public var word: String { kind.word }
-  /// Whether the action removes data from a row.
+  /// Whether the action deletes or hides rows, or removes data from them, and so counts towards the limits.
   public var isRedacting: Bool { kind.isRedacting }
-  /// Whether the action removes all content of the row. Such rows leave tombstones.
+  /// Whether the action removes all content of the row.
   public var isRemoving: Bool { kind.isRemoving }
   /// The text of the action in a definition.
   public var written: String { kind.written }
@@ -49,7 +49,7 @@ package struct ActionVocabulary: Sendable {
 
   package func kind(_ word: String) -> (any RowAction.Type)? { kinds.first { $0.word == word } }
 
-  /// The words of the actions that remove data.
+  /// The words of the actions that count towards the limits.
   package var redactingWords: [String] { kinds.filter { $0.isRedacting }.map { $0.word } }
 
   /// The words that a definition can write as a mapping: `{protect: …}`.

@@ -118,7 +118,7 @@ public struct ChunkLedger: Sendable {
   /// Records that the job ended without a result. The chunk goes back to `exported` for another attempt. After the last
   /// attempt, the chunk fails.
   ///
-  /// - Parameter isCounted: whether the attempt, and all before it, count for the largest number of attempts.
+  /// - Parameter isCounted: if false, this attempt and all earlier ones do not count towards `attemptsMax`.
   /// - Returns: whether there is another attempt.
   public func jobFailed(
     _ attempt: Attempt, of chunk: Chunk, why: String, attemptsMax: Int, isCounted: Bool = true

@@ -4,8 +4,8 @@ import PostgreSQL
 extension ChunkLedger {
   /// Records that the chunk's key range was checked, except for IDs without an answer: the result has no event for
   /// them, and its silence does not cover them. Such an ID keeps the time of its last answer. If the result's silence
-  /// covers no ID, nothing is recorded, because the IDs without an answer are unknown. The ranges replace overlapping
-  /// older ranges, but not newer ranges.
+  /// has no meaning for any ID, nothing is recorded, because it is unknown which IDs have no answer. The ranges replace
+  /// overlapping older ranges, but not newer ranges.
   func rangesChecked(of chunk: Chunk, jobID: Int64, on transaction: Transaction) async throws {
     // The lock is needed because another process can change ranges of the same dataset at the same time.
     try await transaction.execute(

@@ -61,8 +61,8 @@ extension ChunkLedger {
   /// holders are seen, or waits, so its events can be superseded. Without the locks, an ID that the batch protects
   /// meanwhile would stay protected although the newer result is silent about it.
   ///
-  /// A transaction that takes both kinds of locks takes the lock of the answers first, and then the locks of the chunks
-  /// in the order of their IDs.
+  /// A transaction that takes both kinds of locks takes the lock of the answers first. Then it locks the older chunks
+  /// in the order of their IDs, and its own chunk last.
   public func lockOlderAnswers(
     than jobID: Int64, of chunk: Chunk, on transaction: Transaction
   ) async throws {

@@ -3,9 +3,9 @@ package import PostgreSQL
 
 /// A lock for the transactions that change rows of a warehouse table and their holds. One transaction has it at a time.
 ///
-/// A statement sees the holds of its snapshot, but changes rows as they are after it has waited for their locks. Without
-/// this lock, two transactions on one row could therefore record a hidden value as a former value, leave the hold of a
-/// deleted row, or restore a row that the other one has hidden. Pipelines over other tables do not wait.
+/// A statement sees the holds of its snapshot, but changes rows as they are after it has waited for their locks.
+/// Without this lock, two transactions on one row could therefore record a hidden value as a former value, leave the
+/// hold of a deleted row, or restore a row that the other one has hidden. Pipelines over other tables do not wait.
 package enum RowLock {
   /// Waits for the locks of all tables, and keeps them until the transaction ends. The next statement sees everything
   /// that earlier transactions with these locks have committed. Sets the lock timeout and the statement timeout of the

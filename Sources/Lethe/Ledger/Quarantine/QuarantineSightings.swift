@@ -5,8 +5,8 @@ import Vocabulary
 extension ChunkLedger {
   /// Keeps the `RefusedLines`. If the quarantine already has an open line of the dataset with the same ID, action,
   /// reason and error, no line is added. Instead, the counter of the open line is increased, and the line is assigned
-  /// to the newest job whose result contains it. A line without a readable ID, or that PostgreSQL cannot read as a JSON
-  /// object, is compared by its bytes.
+  /// to the newest job whose result contains it. A line is compared by its bytes if it has no readable ID, or if
+  /// PostgreSQL cannot read it as a JSON object.
   ///
   /// - Returns: how many lines of the result must not be acted on.
   public func keepRefusedLines(

@@ -31,8 +31,8 @@ extension PipelineRuntime {
   ///   - by: who decides. Nil for the user who started this process.
   ///   - note: why.
   /// - Throws: `DefinitionError` if the current file does not fit the database. `LedgerError` `.refused` if this
-  ///   version cannot read a run's copy of the definition, or if a change is not allowed: it names the run and each such
-  ///   change. Then no run is changed.
+  ///   version cannot read a run's copy of the definition, or if a change is not allowed: it names the run and each
+  ///   such change. Then no run is changed.
   public func adoptDefinition(by: String? = nil, note: String? = nil) async throws -> [Adopted] {
     let ledger = RunLedger(connection: lockConnection)
     let catalog = try await checkedCatalog(pipeline.definition)

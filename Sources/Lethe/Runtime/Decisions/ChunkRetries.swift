@@ -15,7 +15,8 @@ extension PipelineRuntime {
   ///   - chunkID: the chunk to retry. With `ids`, only refused events of this chunk are retried.
   ///   - ids: the IDs of the refused events to retry.
   /// - Returns: a report on the retried part of the runs only.
-  /// - Throws: `LedgerError` if a part cannot be retried. Then no event is retried.
+  /// - Throws: `LedgerError` if a part cannot be retried; `RunDefinitionMismatch` if the definition of its run does not
+  ///   fit the database. Then no event is retried.
   public func retry(chunkID: Int64?, ids: Set<Int64> = []) async throws -> StageReport {
     let ledger = RunLedger(connection: lockConnection)
     let name = pipeline.definition.name

@@ -38,7 +38,8 @@ public struct HoldRelease: Sendable {
 }
 
 extension PipelineRuntime {
-  /// Ends the holds of IDs by an operator's decision, in one transaction. A hold with the outcome `waits` stays.
+  /// Releases IDs from their holds by an operator's decision, in one transaction. A hold ends if no other ID holds the
+  /// row. But a hold with the outcome `waits` stays unchanged.
   ///
   /// - Throws: `LedgerError` `.refused` if the newest answer about an ID is `protected`, unless the release is
   ///   forced.

@@ -27,7 +27,7 @@ extension PipelineRuntime {
   /// Why one line, or all retried lines of a chunk, cannot be applied. Other lines of the same chunk may be applied.
   public struct RefusedLine: Sendable, Codable, Equatable {
     public let chunkID: Int64
-    /// The ID in the line. Nil if none of the retried lines of the chunk can be applied.
+    /// The ID in the line. Nil for all retried lines of the chunk.
     public let id: String?
     public let why: String
     public let remedy: String

@@ -13,7 +13,7 @@ public struct EnvironmentCheck: Sendable {
     case responded
     /// The API or a proxy refuses the call, the host requires a client certificate, or the App's credits are used up.
     case refused
-    /// The same request might succeed later: there was no usable response, or a server error, a rate limit or a cap.
+    /// The same request might succeed later, for example after a server error or a rate limit.
     case untried
     /// A permanent error.
     case faulty

@@ -47,8 +47,8 @@ struct EventSorter: ~Copyable {
   /// The number of events of each run in the file.
   private var runs: [Int] = []
 
-  /// - Parameter path: where a file is created if there are more than `runLength` events. It is removed at once, so that
-  ///   it disappears with the process.
+  /// - Parameter path: where a file is created if there are more than `runLength` events. It is removed at once, so
+  ///   that it disappears with the process.
   init(path: FilePath, runLength: Int = 500_000) {
     self.path = path
     self.runLength = runLength

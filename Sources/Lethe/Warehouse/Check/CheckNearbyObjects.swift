@@ -95,7 +95,7 @@ extension Catalog {
 }
 
 extension Definition {
-  /// The tables whose rows an action deletes, redacts or hides, in the definition's order.
+  /// The tables whose rows an action deletes, hides or removes data from, in the definition's order.
   fileprivate var changedTables: [TableName] {
     func names(
       _ table: TableName, _ actions: [Reason: Action], _ targets: [Target]

@@ -7,8 +7,8 @@ import Vocabulary
 /// Installs, removes and lists guards. Each guard is a trigger, so the list comes from PostgreSQL's catalog.
 public struct IngestGuards: Sendable {
   let connection: Connection
-  /// How long to wait for a table's lock. Other writers of the table wait meanwhile. For the removal of a guard,
-  /// readers wait, too.
+  /// How long to wait for a table's lock. Other writers of the table wait meanwhile. If a guard is removed, or a former
+  /// guard is restored, readers wait, too.
   private let lockTimeoutSeconds: Double
 
   public init(connection: Connection, lockTimeoutSeconds: Double) {

@@ -164,7 +164,7 @@ public actor Connection {
   /// How many sessions the connection has had. A session's temporary tables end with it.
   public private(set) var sessions = 1
 
-  /// Replaces the session by a new one, for the reasons of `renewIfNeeded`.
+  /// Replaces the session by a new one if `renewIfNeeded` finds a reason.
   /// - Returns: the number of the session that the next statement uses.
   public func currentSession() async throws -> Int {
     try await renewIfNeeded()
@@ -311,7 +311,8 @@ public actor Connection {
   /// the task is cancelled before the COMMIT.
   ///
   /// Meanwhile, only the handle that `body` gets can use the connection.
-  /// - Throws: errors of `body`; `PostgreSQLError` `.notCommitted` if the server rolled back; `CancellationError`.
+  /// - Throws: errors of `body`; `PostgreSQLError`, such as `.notCommitted` if the server rolled back;
+  ///   `CancellationError`.
   public func withTransaction<R: Sendable>(
     isolationLevel: Isolation = .readCommitted, readOnly: Bool = false,
     isolation: isolated (any Actor)? = #isolation,

@@ -35,7 +35,7 @@ public struct Privileges: Sendable {
   }
 
   /// The privileges that a role does not have. Privileges on an object that does not exist are not included. But if
-  /// only the column of a table is missing, the query fails.
+  /// a table exists without the column, the query fails.
   /// - Parameter role: nil means the session's role.
   public func missing(
     for role: String? = nil, on session: some Session

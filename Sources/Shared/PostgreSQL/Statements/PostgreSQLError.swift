@@ -198,8 +198,8 @@ public struct PostgreSQLError: ExplainedError, Sendable {
     return mayQuoteRows || isWithinFunction || ["23", "44"].contains(state.conditionClass)
   }
 
-  /// Marks the error as the loss of the connection. What the server said before stays only if it cannot quote a row:
-  /// the kind of the error, which decides that, is not known afterwards.
+  /// Marks the error as the loss of the connection. Texts that may quote a row are removed first, because the new code
+  /// no longer shows which texts may quote one.
   mutating func noteLostConnection() {
     if mayQuoteRowsInDetail { (detail, hint) = (nil, nil) }
     if mayQuoteRows { message = messageWithoutValues }

@@ -29,8 +29,8 @@ struct StatusPage {
   /// The largest number of faults in the list.
   static let faultsMax = 20
 
-  /// The Content-Security-Policy. If an attacker injects markup into the page, the browser runs no script of it, loads
-  /// nothing from other hosts for it, and submits no form of it.
+  /// The Content-Security-Policy. If an attacker injects markup into the page, the browser does not run its scripts,
+  /// does not load anything from other hosts into the page, and does not submit its forms.
   private static let policy = """
     default-src 'none'; script-src \(source(script)); style-src \(source(style)); connect-src 'self'; \
     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'

@@ -13,7 +13,7 @@ struct BatchContext {
   /// The reasons for which the dataset protects rows. An answer with one of them hides rows and releases no
   /// ID.
   let protecting: [String]
-  /// Whether event records were ever pruned. Then a trace can be the only record of an edit.
+  /// Whether event records might have been pruned. If so, a trace can be the only record of an edit.
   let hasPrunedRecords: Bool
   /// When the statements run.
   var moment = Moment.inBatch
