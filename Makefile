@@ -1,7 +1,7 @@
 # Thin targets over the commands, for people, cron and CI. `make` lists them.
 # Make exits with 2 for every failure. To use lethe's exit codes, call .build/release/lethe directly.
 SWIFT_STRICT := --explicit-target-dependency-import-check error
-SCRIPTS := scripts/setup scripts/embed-migrations scripts/lint-ledger scripts/postgres scripts/test scripts/demo scripts/bench $(filter-out %/report %.cpp,$(wildcard scripts/bench.d/*)) \
+SCRIPTS := scripts/setup scripts/embed-migrations scripts/lint-ledger scripts/lint-functions scripts/postgres scripts/test scripts/demo scripts/bench $(filter-out %/report %.cpp,$(wildcard scripts/bench.d/*)) \
 	scripts/install scripts/package scripts/try-package $(addprefix scripts/package.d/,copyright postinst prerm postrm) .ci/run
 PYTHON := scripts/lint-dependencies scripts/bench.d/report scripts/package.d/manual scripts/package.d/examples/airflow/lethe_nightly.py
 
@@ -76,8 +76,9 @@ test-threads: export TSAN_OPTIONS := log_path=$(CURDIR)/.build-tsan/race exitcod
 test-threads: ## run the tests of the client, the ledger and the run loop under ThreadSanitizer
 	scripts/setup --tests
 	rm -f .build-tsan/race.*
-	scripts/test $(SWIFT_STRICT) --sanitize thread --scratch-path .build-tsan --filter '$(THREADED)'
-	@if ls .build-tsan/race.* >/dev/null 2>&1; then cat .build-tsan/race.* | head -n 200; exit 1; fi; echo "ThreadSanitizer found no data race."
+	status=0; scripts/test $(SWIFT_STRICT) --sanitize thread --scratch-path .build-tsan --filter '$(THREADED)' || status=$$?; \
+	if ls .build-tsan/race.* >/dev/null 2>&1; then cat .build-tsan/race.* | head -n 200; exit 1; fi; \
+	echo "ThreadSanitizer found no data race."; exit $$status
 
 .PHONY: demo
 demo: export IDS := $(IDS)
@@ -95,11 +96,12 @@ docs: ## generate the parts of docs/ that come from the programs: commands, opti
 	LETHE_UPDATE_DOCS=1 scripts/test $(SWIFT_STRICT) --filter 'CommandReferenceTests|TutorialTests'
 
 .PHONY: lint
-lint: ## check formats, that only the ledger writes to its tables, and declared dependencies
+lint: ## check formats, statements that write to the ledger, functions in SQL, and declared dependencies
 	swift format lint --strict -r Sources Tests Package.swift
 	for script in $(SCRIPTS); do bash -n "$$script" || exit 1; done
 	if command -v shellcheck >/dev/null; then shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR $(SCRIPTS); fi
 	scripts/lint-ledger
+	scripts/lint-functions
 	swift package dump-package | scripts/lint-dependencies
 	python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' $(PYTHON)
 

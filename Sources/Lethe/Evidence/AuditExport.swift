@@ -59,7 +59,7 @@ extension AuditLedger {
       // The text format would double each backslash. JSON text contains no control characters, so with these two
       // control characters as quote and delimiter, nothing is quoted.
       return """
-        COPY (SELECT row_to_json(record) FROM (\(records)) AS record) TO STDOUT
+        COPY (SELECT pg_catalog.row_to_json(record) FROM (\(records)) AS record) TO STDOUT
         (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
         """
     }

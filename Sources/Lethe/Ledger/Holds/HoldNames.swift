@@ -26,7 +26,7 @@ package struct HoldNames: Sendable {
 
   package func known() async throws -> [Key] {
     try await connection.query(
-      "SELECT table_name, array_to_json(key_columns)::text FROM lethe.held_key ORDER BY 1, 2"
+      "SELECT table_name, pg_catalog.array_to_json(key_columns)::text FROM lethe.held_key ORDER BY 1, 2"
     ).rows(as: String.self, String.self).map {
       Key(table: $0.0, columns: try JSONDecoder().decode([String].self, from: Data($0.1.utf8)))
     }
@@ -59,12 +59,6 @@ package struct HoldNames: Sendable {
         """
         DELETE FROM lethe.held_key WHERE table_name = \(former.table)
         AND key_columns = \(former.columns)::text[]
-        -- A hold whose row is missing keeps its key until it ends.
-        AND NOT EXISTS (
-          SELECT FROM lethe.hold AS h
-          WHERE h.table_name = \(former.table)
-            AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k
-              ORDER BY k COLLATE "C") = \(former.columns)::text[])
         """
       )
       try await transaction.execute(

@@ -141,7 +141,7 @@ extension RunLedger {
   /// the reason, this is the action that was applied.
   private static let actionOfPart: SQL = """
     CASE reason WHEN 'clean' THEN 'restore'::lethe.action ELSE coalesce(
-      (SELECT label FROM pg_catalog.unnest(enum_range(NULL::lethe.action)) AS label
+      (SELECT label FROM pg_catalog.unnest(pg_catalog.enum_range(NULL::lethe.action)) AS label
        WHERE dataset_definition -> 'actions' -> reason::text
          ? CASE label WHEN 'scrub_geo' THEN 'scrubGeo' ELSE label::text END LIMIT 1),
       (SELECT split_part(key, ' ', 1)::lethe.action FROM jsonb_object_keys(changed) AS key LIMIT 1)) END

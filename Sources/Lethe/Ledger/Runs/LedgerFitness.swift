@@ -116,7 +116,7 @@ extension LedgerSchema {
       """
       SELECT p.proname::text,
              -- Qualified names, because another role may have another search_path.
-             (SELECT coalesce(pg_catalog.string_agg(format('%I.%I', s.nspname, t.typname), ', ' ORDER BY a.place), '')
+             (SELECT coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I', s.nspname, t.typname), ', ' ORDER BY a.place), '')
               FROM pg_catalog.unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (oid, place)
               JOIN pg_catalog.pg_type AS t ON t.oid = a.oid
               JOIN pg_catalog.pg_namespace AS s ON s.oid = t.typnamespace)

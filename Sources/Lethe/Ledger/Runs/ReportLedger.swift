@@ -86,7 +86,7 @@ extension RunLedger {
       """
       WITH job AS (
         SELECT c.type, c.exported_at, j.created_at, coalesce(j.completed_at, j.ended_at) AS freed_at,
-               lag(coalesce(j.completed_at, j.ended_at)) OVER (PARTITION BY c.type ORDER BY j.created_at, j.job_id)
+               pg_catalog.lag(coalesce(j.completed_at, j.ended_at)) OVER (PARTITION BY c.type ORDER BY j.created_at, j.job_id)
                  AS free_since
         FROM lethe.job AS j JOIN lethe.chunk AS c USING (chunk_id)
         WHERE c.run_id = \(run.id) AND j.created_at IS NOT NULL)

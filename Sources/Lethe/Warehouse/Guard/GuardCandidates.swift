@@ -121,7 +121,9 @@ struct Candidates {
     if column.isID { return ids }
     let series: SQL = "generate_series(1, \(literal: column.isKey ? count : 1)) AS g"
     let nothing: SQL = "SELECT NULL::\(type)"
-    if column.isEnum { return [nothing, "SELECT pg_catalog.unnest(enum_range(NULL::\(type)))"] }
+    if column.isEnum {
+      return [nothing, "SELECT pg_catalog.unnest(pg_catalog.enum_range(NULL::\(type)))"]
+    }
     switch column.category {
     case "N": return [nothing, "SELECT (g - 2)::\(type) FROM \(series)"]
     case "D":

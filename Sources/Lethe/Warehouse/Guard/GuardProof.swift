@@ -200,7 +200,7 @@ struct GuardTrial {
   private func holds(_ row: GuardedLeafTable.Row, _ name: String) async throws -> Bool {
     let table = try await transaction.query(
       """
-      SELECT format('%I.%I', n.nspname, c.relname)
+      SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
       JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = \(guarding.id) AND NOT a.attisdropped
       WHERE n.nspname || '.' || c.relname = \(name) AND c.relkind IN ('r', 'p') LIMIT 1

@@ -71,13 +71,13 @@ struct GuardedLeafTable {
         UNION ALL
         SELECT i.inhrelid, t.path || i.inhrelid FROM tree AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
       )
-      SELECT (SELECT json_agg(pg_catalog.json_build_object(
-                'sql', format('%I.%I', n.nspname, r.relname), 'label', n.nspname || '.' || r.relname,
+      SELECT (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+                'sql', pg_catalog.format('%I.%I', n.nspname, r.relname), 'label', n.nspname || '.' || r.relname,
                 'conflictTarget', \(conflictTarget)) ORDER BY p.place)
               FROM pg_catalog.unnest(t.path) WITH ORDINALITY AS p (oid, place)
               JOIN pg_class AS r ON r.oid = p.oid JOIN pg_namespace AS n ON n.oid = r.relnamespace)::text,
-             (SELECT coalesce(json_agg(pg_catalog.json_build_object(
-                'columns', (SELECT json_agg(k.attname ORDER BY place)
+             (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+                'columns', (SELECT pg_catalog.json_agg(k.attname ORDER BY place)
                             FROM pg_catalog.unnest(w.partattrs::int2[]) WITH ORDINALITY AS a (attnum, place)
                             LEFT JOIN pg_attribute AS k
                               ON k.attrelid = w.partrelid AND k.attnum = a.attnum AND a.attnum > 0),
@@ -137,7 +137,7 @@ struct GuardedLeafTable {
       : "true"
     let found = try await transaction.query(
       """
-      SELECT json_build_array(\(columns.map { "k.\(identifier: $0.name)::text" as SQL }.joined(separator: ", ")))::text,
+      SELECT pg_catalog.json_build_array(\(columns.map { "k.\(identifier: $0.name)::text" as SQL }.joined(separator: ", ")))::text,
              \(number)
       FROM (SELECT * FROM \(sets.joined(separator: " CROSS JOIN "))) AS k
       WHERE \(number) IS NOT NULL AND (\(trusted: condition ?? "true")) AND \(unused)
@@ -189,7 +189,7 @@ struct GuardedLeafTable {
              a.attname = ANY (\(named.sorted())::text[]) OR \(hasExpression)
              AND a.attname <> \(guarding.id) AS is_key
       FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-      -- A domain can be one over another domain.
+      -- The base type of a domain can be another domain.
       CROSS JOIN LATERAL (
         WITH RECURSIVE base AS (
           SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, a.atttypmod AS mod

@@ -135,6 +135,8 @@ import Warehouse
     CREATE FUNCTION odd.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '1999-01-01' $$;
     CREATE FUNCTION odd.unnest(bigint[]) RETURNS SETOF bigint LANGUAGE sql AS $$ SELECT 0::bigint WHERE false $$;
     CREATE FUNCTION odd.unnest(text[]) RETURNS SETOF text LANGUAGE sql AS $$ SELECT ''::text WHERE false $$;
+    CREATE FUNCTION odd.array_to_json(text[]) RETURNS json LANGUAGE sql AS $$ SELECT '["x"]'::json $$;
+    CREATE FUNCTION odd.format(text, name, name) RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$;
     CREATE FUNCTION odd.to_jsonb(text) RETURNS jsonb LANGUAGE sql AS $$ SELECT '{}'::jsonb $$;
     CREATE FUNCTION odd.is_never(bigint, bigint) RETURNS boolean LANGUAGE sql AS $$ SELECT false $$;
     CREATE OPERATOR odd.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = odd.is_never);
