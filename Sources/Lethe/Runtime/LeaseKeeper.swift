@@ -34,8 +34,8 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
   /// counts the time in which the process or the machine is suspended.
   private var safeUntil: ContinuousClock.Instant
 
-  /// The connection of the last renewal. Nil while a renewal uses it.
-  private var connection: Connection?
+  /// The session of the last renewal, and when it was used. Nil while a renewal uses it.
+  private var session: (connection: Connection, lastUse: ContinuousClock.Instant)?
   private var isLost = false
   /// What tasks of this process have leased.
   private var leased: Set<Resource> = []
@@ -54,8 +54,10 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
   /// for example after the machine was suspended.
   private static let renewalLimits = Duration.seconds(2)...Duration.seconds(10)
   private static let retryDelay = Duration.seconds(1)
-  /// How long the session of a renewal may be idle before a new session replaces it.
+  /// How long the session of a renewal may have been idle before it is used again.
   private static let idleMax = Duration.seconds(5)
+  /// How long a renewal may take in a session that is used again. A new session gets the rest of the renewal's time.
+  private static let reuseMax = Duration.seconds(2)
 
   /// - Parameter began: a moment before the worker's row was written.
   init(
@@ -227,29 +229,29 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
     safeUntil = max(safeUntil, began + .seconds(ledger.seconds))
   }
 
-  /// Runs `body` with the connection of the last renewal. If its session is lost, or if another renewal uses it, runs
-  /// `body` with a new connection.
+  /// Runs `body` with the session of the last renewal. If that session was idle for some time or is lost, or if another
+  /// renewal uses it, runs `body` with a new one.
   /// - Throws: as `withBriefConnection`.
   private func withConnection<R: Sendable>(
     limit: Duration, _ body: @escaping @Sendable (Connection) async throws -> R
   ) async throws -> R {
     let end = ContinuousClock.now + limit
-    if let connection = connection.take() {
+    if let (connection, lastUse) = session.take(), ContinuousClock.now - lastUse < Self.idleMax {
       do {
-        let result = try await within(limit) {
+        let result = try await within(min(limit, Self.reuseMax)) {
           try await connection.abortedOnCancellation { try await body(connection) }
         }
-        self.connection = connection
+        session = (connection, .now)
         return result
       } catch let error as PostgreSQLError where error.isTemporary && end > .now {
         // The session may be one of a former primary, or may have been terminated.
       }
     }
     let (connection, result) = try await within(end - .now) { [warehouse] in
-      let connection = try await Connection.connect(warehouse, renewedAfter: Self.idleMax)
+      let connection = try await Connection.connect(warehouse)
       return (connection, try await connection.abortedOnCancellation { try await body(connection) })
     }
-    self.connection = connection
+    session = (connection, .now)
     return result
   }
 }

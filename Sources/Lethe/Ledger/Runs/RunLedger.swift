@@ -70,8 +70,8 @@ public struct RunLedger: Sendable {
     return run
   }
 
-  /// Gives the run the lease of this process, and also its unfinished chunks, except those of other processes of the
-  /// team. This process gets such a chunk when it leases the chunk.
+  /// Gives the run and its unfinished chunks the lease of this process, except chunks of other processes of the team.
+  /// Such a chunk gets the lease when this process leases the chunk.
   /// - Parameter file: the path of the definition's file, as the operator gave it in this command.
   public func takeOver(_ runID: Int64, lease: Lease, file: String? = nil) async throws {
     try await connection.withTransaction(recording: .runTakenOver) { transaction in
@@ -83,10 +83,14 @@ public struct RunLedger: Sendable {
         """)
       try await transaction.execute(
         """
-        UPDATE lethe.chunk AS c SET lease = \(lease.token)
-        WHERE run_id = \(runID) AND state NOT IN (\(states: ChunkState.ended))
-          AND NOT EXISTS (SELECT FROM lethe.worker AS w
-                          WHERE w.lease = c.lease AND w.lease <> \(lease.token)::uuid)
+        UPDATE lethe.chunk AS taken SET lease = \(lease.token)
+        FROM (SELECT c.chunk_id FROM lethe.chunk AS c
+              WHERE c.run_id = \(runID) AND c.state NOT IN (\(states: ChunkState.ended))
+                AND NOT EXISTS (SELECT FROM lethe.worker AS w
+                                WHERE w.lease = c.lease AND w.lease <> \(lease.token)::uuid)
+              -- Other transactions lock chunks in this order, too.
+              ORDER BY c.chunk_id FOR NO KEY UPDATE OF c) AS free
+        WHERE taken.chunk_id = free.chunk_id
         """)
     }
   }

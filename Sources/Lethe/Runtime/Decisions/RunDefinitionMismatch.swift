@@ -21,7 +21,7 @@ public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatabl
 
   public var disposition: Disposition { .failed }
 
-  /// The unfinished runs that cannot continue.
+  /// The unfinished runs that cannot continue. For `lethe status`, which can have a role that may only read the ledger.
   /// - Parameter pipeline: only runs of this pipeline. Nil for all.
   /// - Throws: `PostgreSQLError`.
   public static func all(of pipeline: String?, on connection: Connection) async throws
@@ -32,7 +32,7 @@ public struct RunDefinitionMismatch: ExplainedError, Sendable, Codable, Equatabl
     where pipeline.map({ $0 == run.pipeline }) ?? true {
       let why: String
       if let definition = run.definition {
-        let mistakes = try await definition.mistakes(on: connection)
+        let mistakes = try await definition.mistakes(on: connection, roleMayDiffer: true)
         if mistakes.isEmpty { continue }
         why = "does not fit the database any more: \(mistakes.firstFew)"
       } else {

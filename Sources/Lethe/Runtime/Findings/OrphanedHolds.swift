@@ -35,16 +35,20 @@ public struct OrphanedHolds: Sendable {
   }
 
   public func counts() async throws -> Counts {
-    var conditions: [SQL] = []
+    // A part for each type, because PostgreSQL makes no anti-join of conditions that are joined by OR.
+    var parts: [SQL] = []
     for type in JobType.allCases {
-      conditions.append(
-        "(r.type = \(type.rawValue)::lethe.job_type AND \(try await isOrphaned(type)))")
+      parts.append(
+        """
+        SELECT r.type, r.id, r.hold_id FROM lethe.holder AS r
+        WHERE r.type = \(type.rawValue)::lethe.job_type AND \(try await isOrphaned(type))
+        """)
     }
     // IDs of both types can hold the same row.
     let (ids, rows) = try await connection.query(
       """
-      SELECT count(DISTINCT (r.type, r.id)), count(DISTINCT r.hold_id) FROM lethe.holder AS r
-      WHERE \(conditions.joined(separator: " OR "))
+      SELECT count(DISTINCT (type, id)), count(DISTINCT hold_id)
+      FROM (\(parts.joined(separator: "\nUNION ALL\n"))) AS orphaned
       """
     ).onlyRow(as: Int.self, Int.self)
     return Counts(ids: ids, rows: rows)
