@@ -67,6 +67,18 @@ extension ChunkLedger {
     ).onlyRow(as: Int.self)
   }
 
+  /// The number of events of a range that wait to be applied, or to be recorded as superseded.
+  public func events(
+    of chunk: Chunk, after: Int64, through: Int64, on session: some Session
+  ) async throws -> Int {
+    try await session.query(
+      """
+      SELECT count(*) FROM lethe.collected WHERE chunk_id = \(chunk.id) AND id > \(after)
+        AND id <= \(through)
+      """
+    ).onlyRow(as: Int.self)
+  }
+
   /// Whether events of a range wait to be applied, or to be recorded as superseded.
   public func hasEvents(
     of chunk: Chunk, after: Int64, through: Int64, on session: some Session
@@ -183,7 +195,7 @@ extension ChunkLedger {
           RETURNING event
         )
         INSERT INTO lethe.collected
-        SELECT (jsonb_populate_record(NULL::lethe.collected, event)).* FROM taken
+        SELECT (pg_catalog.jsonb_populate_record(NULL::lethe.collected, event)).* FROM taken
         """)
       try await markSuperseded(jobID: jobID, of: chunk, stored: stored, on: transaction)
       try await reopen(chunk, on: transaction)

@@ -83,9 +83,10 @@ public struct ApplyStage: Sendable {
       try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
     }
     while let range = try await nextRangeAfterWait(after: through, &work) {
-      if try await apply(range, &work) { through = range.through }
+      guard try await apply(range, &work) else { continue }
+      through = range.through
       logger.debug(
-        "\(chunk.label): events applied up to ID \(range.through)",
+        "\(chunk.label): events applied up to ID \(through)",
         metadata: chunk.metadata("apply"))
     }
     let (end, jobID) = (through, work.context.origin.jobID)
@@ -145,8 +146,9 @@ public struct ApplyStage: Sendable {
     /// The size of the next batch, in events. It is smaller than the definition allows after events that reach many
     /// rows, and then grows again. Nil if the chunk is one batch.
     var eventsMax: Int?
-    /// The same, of the last range.
-    var eventsMaxOfRange: Int?
+    /// The largest size of the next batches. Nil if only the definition limits it. It is set when events are refused only
+    /// together, and does not grow again, because that would repeat the refusal.
+    var eventsCap: Int?
     /// The session that has the temporary tables for batches.
     var session: Int?
     /// Whether the next range is one event that reaches more rows than a transaction may change.
@@ -235,8 +237,8 @@ public struct ApplyStage: Sendable {
       through = middle
       work.eventsMax = max(1, (work.eventsMax ?? limits.events) / 2)
     }
-    work.eventsMaxOfRange = work.eventsMax
-    work.eventsMax = min(limits.events, 2 * (work.eventsMax ?? limits.events))
+    work.eventsMax = min(
+      limits.events, work.eventsCap ?? .max, 2 * (work.eventsMax ?? limits.events))
     return range()
   }
 
@@ -260,7 +262,7 @@ public struct ApplyStage: Sendable {
   }
 
   /// Changes the rows of one event in several transactions: first the rows that it releases, then table by table in
-  /// their order. Tables in which the event reaches at most one row are left for the transaction that records the
+  /// their order. Tables in which an event can reach at most one row are left for the transaction that records the
   /// event. Other writers may add rows in the meantime, so the search repeats until it finds none, up to a limit. If a
   /// trigger undoes the change each time, the last transaction reports this.
   private func applyInParts(_ range: EventRange, _ work: inout Work) async throws {

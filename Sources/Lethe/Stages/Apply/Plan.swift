@@ -39,6 +39,8 @@ extension ApplyStage {
     let stopReason = chunk.isApproved ? nil : try await reasonToStop(work)
     let referenced = try await referencedEvents(work)
     var refusals = referenced.map { "the event of ID \($0.id): \($0.why)" }
+    // Within a batch, the new partitions would lock out other pipelines until the batch is rolled back.
+    try await connection.execute("SELECT lethe.ensure_event_partitions(now())")
     try await connection.runScript(ScratchTables.ofBatches)
     var totals: [TouchedRows: Int] = [:]
     var through = chunk.appliedThrough ?? chunk.firstID - 1
@@ -83,8 +85,6 @@ extension ApplyStage {
     try await retrying(work.chunk) {
       do {
         return try await connection.withTransaction { transaction -> [TouchedRows: Int] in
-          // A plan changes nothing, so new partitions are rolled back, too.
-          try await transaction.execute("SELECT lethe.ensure_event_partitions(now())")
           try await ledger.leaveOut(refused, of: work.chunk, on: transaction)
           try await ledger.setPosition(work.chunk, after: range.after, on: transaction)
           let batch = batch(work, transaction)

@@ -35,7 +35,7 @@ public struct PlannedStatement: Sendable, Equatable {
     case count
     /// Changes the rows.
     case change
-    /// Erases from the holds of the rows the values that the change erases from the rows.
+    /// Erases from the holds what the change erases from their rows.
     case erase
     /// Finds rows that the change should have changed but did not.
     case verify
@@ -44,13 +44,13 @@ public struct PlannedStatement: Sendable, Equatable {
   }
 
   /// The statements with which apply counts, changes, verifies and records rows of a dataset, and releases their holds.
-  /// Not included are the limited form for large events, the statements for protections without holds, and statements
-  /// that change only the ledger's other records, such as the chunk's position.
+  /// Not included are the limited form for large events, the checks of foreign keys, the statement that writes holds
+  /// for protections without holds, and most statements that use only the ledger, such as the update of the chunk's
+  /// position.
   ///
   /// A batch leaves out the statements that none of its events need. If an event can reach at most one row of the
-  /// dataset's own table, the statement of the records also does the last change of that table. The columns that a
-  /// release restores are those of each hold. The statements here are for holds of all columns that the definition
-  /// sets.
+  /// dataset's own table, the statement of the records also does the last change of that table. A release restores the
+  /// columns of each hold. The statements here are for holds that have all columns that the definition sets.
   ///
   /// - Throws: `PlanError` if a table or a column is missing.
   public static func all(
@@ -97,7 +97,7 @@ public struct PlannedStatement: Sendable, Equatable {
 }
 
 extension ApplyPlan {
-  /// The statements of a batch that end holds and restore their rows. Empty if no change writes holds.
+  /// The statements of a batch that end holds and restore their rows.
   fileprivate func releases(
     of range: EventRange, in context: BatchContext, _ dataset: String
   ) -> [PlannedStatement] {
@@ -122,7 +122,6 @@ extension ApplyPlan {
           .record, RowRestoration.outcome(of: group, in: table), of: "restore \(table.name)"),
       ]
     }
-    guard !restorations.isEmpty else { return [] }
     return [
       planned(.find, Release.endings(in: range, context)),
       planned(.find, HoldClosing.restorableColumns(type)),

@@ -61,6 +61,7 @@ extension ApplyStage {
     of range: EventRange, after refusal: ApplyError, _ work: inout Work
   ) async throws -> Bool {
     var refusal = refusal
+    var formerIDs: Set<Int64> = []
     for _ in 1...Self.searchesMax {
       let refused = try await refusedEvents(in: range, after: refusal, work)
       do {
@@ -71,15 +72,25 @@ extension ApplyStage {
         guard let another = ApplyError(refusing: work.chunk, error), !another.isTimeout
         else { throw error }
         refusal = another
-        if refused.isEmpty, let eventsMax = work.eventsMaxOfRange, eventsMax > 1 {
-          // Each event can be applied, but not all of them in one transaction, for example because a trigger writes the
-          // same key for each of them. So the next batch is smaller.
-          work.eventsMax = eventsMax / 2
-          return false
-        }
+        // The search finds nothing more, so the other events can be applied, but not all of them in one transaction, for
+        // example because a trigger writes the same key for each of them. So the next batches are smaller.
+        let ids = Set(refused.map(\.id))
+        if ids == formerIDs, try await makeBatchesSmaller(than: range, &work) { return false }
+        formerIDs = ids
       }
     }
     throw refusal
+  }
+
+  /// - Returns: false if they cannot become smaller.
+  private func makeBatchesSmaller(than range: EventRange, _ work: inout Work) async throws -> Bool {
+    let events = try await ledger.events(
+      of: work.chunk, after: range.after, through: range.through, on: connection)
+    guard events > 1 else { return false }
+    let smaller = max(1, min(events, work.eventsCap ?? .max) / 2)
+    guard smaller < work.eventsCap ?? .max else { return false }
+    (work.eventsMax, work.eventsCap) = (smaller, smaller)
+    return true
   }
 
   private func setAside(
@@ -149,6 +160,12 @@ extension ApplyStage {
         }
       known = nil
       guard let found else { continue }
+      if middle == nil, hasCrossReferences, !work.isOversize,
+        try await canBeApplied(part, without: refused.map(\.id), work)
+      {
+        // The event is refused only together with others.
+        continue
+      }
       if let middle {
         parts += [part.from(part.after, through: middle), part.from(middle, through: part.through)]
       } else {
@@ -159,6 +176,16 @@ extension ApplyStage {
       }
     }
     return refused
+  }
+
+  /// Whether one event can be applied with the events that must be in the same transaction.
+  private func canBeApplied(
+    _ part: EventRange, without refused: [Int64], _ work: Work
+  ) async throws -> Bool {
+    let closed = try await CrossReferences(
+      connection: connection, context: work.context, plan: work.plan
+    ).closed(part, of: work.chunk)
+    return try await refusal(of: closed, without: refused, isOne: true, work) == nil
   }
 
   /// Why the events of a range cannot be applied. Nil if they can be applied.

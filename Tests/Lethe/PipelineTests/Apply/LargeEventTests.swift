@@ -139,6 +139,36 @@ import Testing
     }
   }
 
+  /// Other IDs hold more of the event's rows than a transaction may change, and these rows come first in the table.
+  @Test func aLargeProtectionOfRowsThatOthersHoldUsesManyTransactions() async throws {
+    try await NightlyFixture.with(
+      Shop(restore: "former", userKeys: ["batch: 3", "batch_rows: 5"]),
+      """
+      INSERT INTO users VALUES (1, 'one');
+      INSERT INTO posts (post_id, author_id) SELECT p, 1 FROM generate_series(1, 45) AS p
+      """
+    ) { nights in
+      let held = Dictionary(uniqueKeysWithValues: (Int64(1)...25).map { ($0, "protected") })
+      try await nights.run(held)
+      try await nights.change("UPDATE posts SET likes = likes + 1 WHERE post_id > 25")
+      try await nights.execute(
+        """
+        CREATE TABLE public.changes (xid xid8);
+        CREATE FUNCTION public.record_change() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN INSERT INTO public.changes VALUES (pg_current_xact_id()); RETURN NULL; END';
+        CREATE TRIGGER note AFTER UPDATE ON shop.posts
+          FOR EACH ROW EXECUTE FUNCTION public.record_change()
+        """)
+      try await nights.run(held, [1: "protected"])
+      let largest = try await nights.rows(
+        "SELECT max(n), sum(n) FROM (SELECT count(*) AS n FROM public.changes GROUP BY xid) AS t")
+      #expect(largest == ["(5,20)"])
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.holder") == ["(70)"])
+      try await nights.run()
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.holder") == ["(0)"])
+    }
+  }
+
   @Test func aUsersRepliesToOwnPostsAreDeletedBeforeThesePosts() async throws {
     try await Self.withPlatform { fixture in
       try await fixture.execute(

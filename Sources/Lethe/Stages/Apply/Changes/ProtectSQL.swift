@@ -153,16 +153,22 @@ extension Change {
     _ protection: Protection, _ range: EventRange, _ context: BatchContext, rowsMax: Int?,
     _ columns: [SQL]
   ) -> SQL {
-    """
-    reached AS MATERIALIZED (
-    SELECT \(eventColumns(columns)), \(keyColumns(protection)), h.hold_id,
-           \(needsChange(protection)) AS wants,
-           \(unheldColumns(protection, context)) AS unheld
-    FROM \(target.join.from), \(target.table.sql) AS t\(holdJoin(protection))
-    WHERE \(unsettled(protection, range, context))
-    \(rowsMax.map { "LIMIT \(literal: $0)" as SQL } ?? "")
-    )
-    """
+    // A part of an event changes at most `rowsMax` rows. The rows that only get a holder are left to the event's last
+    // transaction: a part that finds only such rows would change none, and the parts would end.
+    let isDue =
+      rowsMax == nil
+      ? unsettled(protection, range, context)
+      : (matchingRows(range, context) + [needsChange(protection)]).joined(separator: "\n  AND ")
+    return """
+      reached AS MATERIALIZED (
+      SELECT \(eventColumns(columns)), \(keyColumns(protection)), h.hold_id,
+             \(needsChange(protection)) AS wants,
+             \(unheldColumns(protection, context)) AS unheld
+      FROM \(target.join.from), \(target.table.sql) AS t\(holdJoin(protection))
+      WHERE \(isDue)
+      \(rowsMax.map { "LIMIT \(literal: $0)" as SQL } ?? "")
+      )
+      """
   }
 
   /// The CTE `old`. It locks the rows first, so that the stored values are the values at the moment when the

@@ -45,6 +45,11 @@ struct RowRestoration {
       (self.table, self.key, self.held, self.columns) = (table, key, held, columns)
     }
 
+    /// The name of the table with the rows. A hold of a row of a partition has the name of the partitioned table.
+    fileprivate func rows(_ table: WarehouseTable) -> SQL {
+      TableName(self.table)?.sql ?? table.resolvedName.sql
+    }
+
     /// The holds that a change writes. Nil if it writes none.
     init?(_ change: Change) {
       guard change.keepsHolds, let key = change.holdKey, let hiding = change.kind.hiding else {
@@ -58,8 +63,8 @@ struct RowRestoration {
   private func groups() async throws -> [Group] {
     try await transaction.query(
       """
-      SELECT table_name, array_to_json(key)::text, array_to_json(held)::text,
-             array_to_json(columns)::text
+      SELECT table_name, pg_catalog.array_to_json(key)::text, pg_catalog.array_to_json(held)::text,
+             pg_catalog.array_to_json(columns)::text
       FROM (SELECT DISTINCT table_name, key, held, columns FROM lethe_due WHERE outcome IS NULL) AS g
       ORDER BY 1, 2, 3, 4
       """
@@ -107,7 +112,7 @@ struct RowRestoration {
     let (isInGroup, isRow, isAsSet) = (isInGroup(group), isRow(group, table), isAsSet(group))
     return """
       WITH restored AS (
-        UPDATE \(table.resolvedName.sql) AS t SET \(sets.joined(separator: ", "))
+        UPDATE \(group.rows(table)) AS t SET \(sets.joined(separator: ", "))
         FROM lethe_due AS d JOIN lethe.hold AS h USING (hold_id)
         WHERE \(isInGroup) AND d.outcome IS NULL AND \(isRow) AND \(isAsSet)
           AND (h.ignores_writers OR \(isOld))\(isFree)
@@ -126,8 +131,8 @@ struct RowRestoration {
     return """
       UPDATE lethe_due AS d
       SET outcome = CASE
-          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow)) THEN 'gone'
-          WHEN NOT EXISTS (SELECT FROM \(table.resolvedName.sql) AS t WHERE \(isRow) AND \(isAsSet))
+          WHEN NOT EXISTS (SELECT FROM \(group.rows(table)) AS t WHERE \(isRow)) THEN 'gone'
+          WHEN NOT EXISTS (SELECT FROM \(group.rows(table)) AS t WHERE \(isRow) AND \(isAsSet))
           THEN 'changed' ELSE \(literal: group.columns.isEmpty ? "held" : "waits") END
       FROM lethe.hold AS h
       WHERE \(isInGroup) AND d.outcome IS NULL AND h.hold_id = d.hold_id
