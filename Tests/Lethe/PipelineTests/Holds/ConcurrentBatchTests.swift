@@ -27,7 +27,7 @@ import Testing
     INSERT INTO reposts VALUES (900, 8, 2, 'copy', 'internal')
     """
 
-  @Test(arguments: sampled(pairs, 12))
+  @Test(arguments: sampled(pairs, 8))
   func theOutcomeIsThatOfOneOrder(pair: Pair) async throws {
     try await Self.withChunks(pair) { chunks in
       let both = try await chunks.collect([pair.one, pair.other], firstJob: 10)

@@ -112,7 +112,7 @@ import Testing
     }
   }
 
-  @Test(arguments: orders)
+  @Test(arguments: sampled(orders, 2))
   func aHolderThatIsAddedInALaterRunKeepsTheFormerValue(order: [String]) async throws {
     try await Self.withThreeDatasets(order) { nights in
       try await nights.run([900: "protected"])
@@ -126,7 +126,7 @@ import Testing
   }
 
   /// In one run, one ID is released and another ID becomes a holder.
-  @Test(arguments: orders)
+  @Test(arguments: sampled(orders, 2))
   func aRowWhoseHolderIsReplacedInOneRunStaysHidden(order: [String]) async throws {
     try await Self.withThreeDatasets(order) { nights in
       try await nights.run([900: "protected"])
@@ -234,7 +234,7 @@ import Testing
 
   /// Every chunk has a few IDs, and every batch of posts has one or two. So the holders of a row are in different
   /// chunks and batches.
-  @Test(arguments: 0..<6)
+  @Test(arguments: sampled(Array(0..<6), 3))
   func rowsOfAllHoldersAreHiddenAfterRandomRuns(part: Int) async throws {
     let seed = SeededGenerator.seedOfTest()
     let applyOrders = Shop.Order.allCases

@@ -13,7 +13,7 @@ import Testing
 /// The default is small enough not to delay the other tests, and the cases are the same each time.
 /// `LETHE_MODEL_SEED=random` tests other cases.
 @Suite struct ModelTests {
-  private static let cases = number("LETHE_MODEL_CASES").map { Int($0) } ?? 75
+  private static let cases = number("LETHE_MODEL_CASES").map { Int($0) } ?? 30
 
   /// The number of seeds for each part. It is at least the number of cases, so that no two parts have the same case.
   private static let seedsPerPart = max(cases, 250)
