@@ -41,7 +41,7 @@ struct MigrateCommand: AsyncParsableCommand {
 
     private func anySet() throws -> MigrationSet {
       let variable = ProcessInfo.processInfo.environment["LETHE_MIGRATIONS_DIR"]
-      if let chosen = migrationsDir ?? variable, !chosen.isEmpty {
+      if let chosen = migrationsDir ?? (variable == "" ? nil : variable) {
         return try MigrationSet(directory: FilePath(chosen))
       }
       guard !demo else {

@@ -26,7 +26,7 @@ extension Resolver {
     return value.value
   }
 
-  /// Refuses a rate at which the wait after a transaction of `batch` and `batch_rows` rows would exceed
+  /// Refuses a rate at which the wait after the largest transaction of a dataset would exceed
   /// `ApplyPace.waitSecondsMax`. Apply would continue after that time, and exceed the rate. Datasets whose chunks are
   /// applied in one transaction are not checked.
   private func rowsPerSecond(_ value: Located<Int>, _ datasets: [Dataset]) -> Int? {
@@ -37,18 +37,14 @@ extension Resolver {
     }
     for dataset in datasets {
       guard let batch = dataset.batch else { continue }
-      // Each table in which an event reaches one row adds as many rows as there are events.
-      let tables = 1 + dataset.allTargets.count
-      let (ofEvents, isTooMany) = batch.events.multipliedReportingOverflow(by: tables)
-      let (sum, isOverflow) = ofEvents.addingReportingOverflow(batch.rows)
-      let rows = isTooMany || isOverflow ? Int.max : sum
-      let least = (rows - 1) / ApplyPace.waitSecondsMax + 1
+      let (rows, isOverflow) = batch.events.addingReportingOverflow(batch.rows)
+      let least = ((isOverflow ? .max : rows) - 1) / ApplyPace.waitSecondsMax + 1
       guard value.value < least else { continue }
       return fault(
         value.line,
         """
-        apply.rows_per_second: a transaction of \(dataset.name) may change \(batch.events) rows in each of \
-        \(tables) tables, and \(batch.rows) more (batch, batch_rows), and at \(value.value) rows a second the wait after it would exceed 10 minutes
+        apply.rows_per_second: a transaction of \(dataset.name) may change \(batch.events) + \(batch.rows) rows \
+        (batch, batch_rows), and at \(value.value) rows a second the wait after it would exceed 10 minutes
         """, "write at least \(least), or make batch and batch_rows smaller")
     }
     return value.value

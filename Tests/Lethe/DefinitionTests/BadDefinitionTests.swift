@@ -339,9 +339,9 @@ import Testing
       "apply.rows_per_second is not at least 1",
       remedy: "positive"),
     Case(
-      "limits:\n", "apply: {rows_per_second: 83}\nlimits:\n", line: 6,
-      "apply.rows_per_second: a transaction of users may change 10000 rows in each of 3 tables, and 20000 more",
-      remedy: "write at least 84, or make batch"),
+      "limits:\n", "apply: {rows_per_second: 49}\nlimits:\n", line: 6,
+      "apply.rows_per_second: a transaction of users may change 10000 + 20000 rows",
+      remedy: "write at least 50, or make batch"),
     Case(
       "limits:\n", "apply: {replica_lag_max: 10}\nlimits:\n", line: 6,
       "apply.replica_lag_max is neither a time nor a size: 10",

@@ -121,7 +121,7 @@ import Warehouse
         yaml, on: database, before: CatalogCheckTests.tables)
       #expect(
         found.map(\.message)
-          == ["shop.posts is not partitioned by ingested_at, so id_time has no effect"])
+          == ["shop.posts is not partitioned by ingested_at, so id_time makes nothing faster"])
       #expect(found.map(\.severity) == [.warning])
     }
   }

@@ -18,8 +18,13 @@ public struct Finding: Sendable, Equatable {
   public let path: String
   public let message: String
   public let remedy: String
+  /// Whether the current role lacks a privilege. Another role may have it.
+  public let isOfRole: Bool
 
-  public init(severity: Severity, path: String, message: String, remedy: String) {
+  public init(
+    severity: Severity, path: String, message: String, remedy: String, isOfRole: Bool = false
+  ) {
+    self.isOfRole = isOfRole
     self.severity = severity
     self.path = path
     self.message = message
@@ -136,11 +141,12 @@ struct Checker {
     if !table.isSchemaUsable, let schema = table.resolvedName.schema {
       error(
         "\(path).table", "USAGE on the schema \(schema) is not granted",
-        grant("USAGE", on: "SCHEMA \(Identifier(schema).quoted)"))
+        grant("USAGE", on: "SCHEMA \(Identifier(schema).quoted)"), isOfRole: true)
     }
     if !table.privileges.contains(.select) {
       error(
-        "\(path).table", "SELECT on \(name) is not granted", grant("SELECT", on: table.quoted))
+        "\(path).table", "SELECT on \(name) is not granted", grant("SELECT", on: table.quoted),
+        isOfRole: true)
     }
     checkRowSecurity(.select, on: table, path: "\(path).table")
     return table
@@ -299,7 +305,7 @@ struct Checker {
       lacking.isEmpty ? "" : " (\(lacking.map { Identifier($0).quoted }.joined(separator: ", ")))"
     error(
       path, "\(privilege.rawValue) on \(table.name) is not granted",
-      grant("\(privilege.rawValue)\(part)", on: table.quoted))
+      grant("\(privilege.rawValue)\(part)", on: table.quoted), isOfRole: true)
   }
 
   /// Adds the privileges on the partitioned table of a partition. A restore updates a partition's rows through that
@@ -337,8 +343,11 @@ struct Checker {
     findings.append(Finding(severity: .warning, path: path, message: message, remedy: remedy))
   }
 
-  mutating func error(_ path: String, _ message: String, _ remedy: String) {
-    let finding = Finding(severity: .error, path: path, message: message, remedy: remedy)
+  mutating func error(
+    _ path: String, _ message: String, _ remedy: String, isOfRole: Bool = false
+  ) {
+    let finding = Finding(
+      severity: .error, path: path, message: message, remedy: remedy, isOfRole: isOfRole)
     if !findings.contains(finding) { findings.append(finding) }
   }
 }

@@ -28,7 +28,8 @@ extension Privileges {
     privileges.map { privilege in
       let grant = Privileges([privilege]).grants(to: role, database: database)[0]
       return Finding(
-        severity: .error, path: path, message: "\(privilege.name) is not granted", remedy: grant)
+        severity: .error, path: path, message: "\(privilege.name) is not granted", remedy: grant,
+        isOfRole: true)
     }
   }
 }
