@@ -40,7 +40,7 @@ struct Faults: ParsableCommand {
         lose_response: true        the request is processed, and no response is sent
         store: 0.5                 only this fraction of an upload is stored, and the upload succeeds
         truncate: 0.5              only this fraction of a result is sent, and the download succeeds
-        corrupt: 3                 this number of bytes of a result is changed
+        corrupt: 3                 up to this number of bytes of a result is changed
         profile: native|gcs        the wire profile of the job
         expire: true               the job expires as soon as it is created
         slow: 5s                   the processing of a job is delayed

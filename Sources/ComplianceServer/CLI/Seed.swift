@@ -8,7 +8,7 @@ struct Seed: AsyncParsableCommand {
     abstract: "Fill the platform's tables with generated data.",
     discussion: """
       The same options generate the same data, bit for bit. IDs are snowflakes whose time is created_at. \
-      An eighth of the accounts writes half of the posts. No account posts before it was created or after it was \
+      An eighth of the accounts writes about half of the posts. No account posts before it was created or after it was \
       suspended, deactivated or deleted. The command runs in one transaction.
       """)
 

@@ -102,10 +102,15 @@ struct ListenAddress: ExpressibleByArgument {
   /// Whether the host means all addresses of this machine. Clients on other machines cannot connect to such a host.
   var isEveryAddress: Bool {
     if host == "*" { return true }
-    // As the resolver reads it: 0.0.0.0 can also be written as 0, and :: as 0::0.
+    // The resolver also accepts other forms of these addresses, such as 0 for 0.0.0.0, and 0::0 for ::.
     var (v4, v6) = (in_addr(), in6_addr())
     if inet_aton(host, &v4) == 1 { return v4.s_addr == 0 }
     guard inet_pton(AF_INET6, host, &v6) == 1 else { return false }
-    return withUnsafeBytes(of: &v6) { $0.allSatisfy { $0 == 0 } }
+    return withUnsafeBytes(of: &v6) { bytes in
+      // An IPv4 address can be written as ::ffff:0.0.0.0.
+      bytes[..<10].allSatisfy { $0 == 0 }
+        && [[0, 0], [0xff, 0xff]].contains(Array(bytes[10..<12]))
+        && bytes[12...].allSatisfy { $0 == 0 }
+    }
   }
 }

@@ -35,7 +35,8 @@ struct FaultReport: Encodable {
     }
     served = (record?.served ?? []).map {
       Served(
-        number: $0.number, time: $0.at.formatted(.iso8601.time(includingFractionalSeconds: true)),
+        number: $0.number,
+        time: $0.at.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true)),
         fault: $0.fault, at: $0.point.rawValue, call: $0.call, job: $0.jobID.map { "\($0)" })
     }
   }

@@ -114,7 +114,8 @@ struct AccessLog: Sendable {
     _ request: Request, _ facts: Exchange.Facts, status: Int, seconds: Double, remote: String?
   ) {
     let line = Line(
-      time: Date.now.formatted(.iso8601.time(includingFractionalSeconds: true)), remote: remote,
+      time: Date.now.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true)),
+      remote: remote,
       method: request.method.rawValue, path: request.uri.path,
       endpoint: facts.endpoint.rawValue, status: status, app: facts.app?.short,
       job: facts.jobID.map { "\($0)" }, received_bytes: facts.bytesReceived,

@@ -20,7 +20,8 @@ struct CreateRequest {
     do {
       bytes = try await call.request.body.collect(upTo: Self.bytesMax)
     } catch is NIOTooManyBytesError {
-      throw Problem.tooLarge(Self.bytesMax, "A request for a job has only a type and a name.")
+      throw Problem.tooLarge(
+        Self.bytesMax, "A request for a job has a type, and can have a name and resumable.")
     }
     call.exchange.note { $0.bytesReceived += bytes.readableBytes }
     let object = try? JSONSerialization.jsonObject(with: Data(bytes.readableBytesView))

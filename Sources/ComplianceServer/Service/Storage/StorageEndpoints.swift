@@ -122,7 +122,7 @@ struct StorageEndpoints: Sendable {
       range = .part(first: 0, last: nil, total: nil)
     }
     if case .part = range, !request.announcesBody { throw Self.withoutBody }
-    // A query locks the session only if all bytes are stored. Otherwise it could block the upload of a part.
+    // A query locks the session only if all bytes are stored, because the lock could block the upload of a part.
     if case .query(let total) = range {
       guard !sessions.isReceiving(session) else { throw Self.anotherPart }
       let upload = try await openSession(session, of: id, alsoComplete: true)
@@ -169,6 +169,11 @@ struct StorageEndpoints: Sendable {
           .invalidArgument,
           "The part begins at byte \(first), but only \(stored) bytes are stored. Send an empty PUT "
             + "with Content-Range: bytes */* to find out where to continue.")
+      }
+      guard total.map({ $0 >= max(first, Int(stored)) }) ?? true else {
+        throw StorageProblem(
+          .invalidArgument,
+          "The total of Content-Range is smaller than the part's first byte or the stored bytes.")
       }
       let end = last.map { $0 + 1 } ?? total
       guard max(end ?? 0, total ?? 0) <= uploadBytesMax else { throw tooLarge }

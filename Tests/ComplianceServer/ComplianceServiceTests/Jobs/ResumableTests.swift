@@ -90,6 +90,8 @@ import Testing
         ("bytes 5-2/10", 0, "400 InvalidArgument"),
         ("bytes 0-10/5", 11, "400 InvalidArgument"),
         ("octets 0-10/11", 11, "400 InvalidArgument"),
+        ("bytes 262144-*/100", 10, "400 InvalidArgument"),
+        ("bytes 0-*/100", 100, "400 InvalidArgument"),
         ("bytes 262144-262153/1000001", 10, "400 EntityTooLarge"),
       ] {
         let response = try await service.put(

@@ -128,6 +128,7 @@ import Testing
     (["serve", "--token", "x", "--listen", "0.0.0.0:0"], "--public-url"),
     (["serve", "--token", "x", "--listen", "0:0"], "--public-url"),
     (["serve", "--token", "x", "--listen", "[0::0]:0"], "--public-url"),
+    (["serve", "--token", "x", "--listen", "[::ffff:0.0.0.0]:0"], "--public-url"),
     (
       ["serve", "--token", "x", "--profile", "gcs", "--download-lifetime", "604801"],
       "604800 seconds"

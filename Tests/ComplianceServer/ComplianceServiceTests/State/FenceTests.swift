@@ -214,7 +214,7 @@ import Testing
       let log = LineCollector()
       var site = site
       site.configure = {
-        $0.databaseTimeout = .seconds(1)
+        $0.databaseTimeout = .seconds(5)
         $0.logger = collectingLogger(log, .debug)
       }
       try await site.serving { service in

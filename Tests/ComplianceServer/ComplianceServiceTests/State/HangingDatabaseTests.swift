@@ -61,7 +61,7 @@ import Testing
 
   /// A request whose session hangs ends after `databaseTimeout`. The next request uses another session.
   @Test func aHangingRequestEndsAndTheNextRequestIsServed() async throws {
-    try await LocalService.run({ $0.databaseTimeout = .seconds(1) }) { service in
+    try await LocalService.run({ $0.databaseTimeout = .seconds(5) }) { service in
       #expect(try await service.get(Self.jobs).status == 200)
       try await Self.withSessionsStopped(service) { _ in
         let response = try await service.get(Self.jobs)
