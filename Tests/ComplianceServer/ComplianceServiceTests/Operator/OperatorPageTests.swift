@@ -355,6 +355,7 @@ import Testing
       for line in log.all {
         for secret in secrets { #expect(!line.contains(secret), "\(line)") }
         #expect(line.contains(#""remote":"127.0.0."#))
+        #expect(line.contains(/"time":"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z"/), "\(line)")
       }
     }
   }

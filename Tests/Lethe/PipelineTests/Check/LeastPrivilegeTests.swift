@@ -88,6 +88,30 @@ import Warehouse
     }
   }
 
+  /// A role for monitoring may only read the ledger. It does not know what the role of the runs may do.
+  @Test func aRoleThatOnlyReadsTheLedgerReportsNoFaultOfARun() async throws {
+    try await PipelineFixture.with { fixture in
+      try await fixture.addSamples(posts: 50, users: 4)
+      let file = try fixture.definitionFile()
+      let exported = try await Program.run(
+        "lethe", ["export", file], environment: fixture.environment)
+      #expect(exported.code == 0, "\(exported.stderr)")
+      let role = fixture.database.name + "_monitor"
+      try await fixture.execute(
+        """
+        CREATE ROLE \(trusted: role); GRANT USAGE ON SCHEMA lethe TO \(trusted: role);
+        GRANT SELECT ON ALL TABLES IN SCHEMA lethe TO \(trusted: role)
+        """)
+      let status = try await Program.run(
+        "lethe", ["status", "--output", "json"],
+        environment: fixture.environment.merging(["PGOPTIONS": "-c role=\(role)"]) { $1 })
+      try await fixture.execute("DROP OWNED BY \(trusted: role); DROP ROLE \(trusted: role)")
+      #expect(status.code == 0, "\(status.stderr)")
+      #expect((status.json["runs"] as? [Any])?.count == 1)
+      #expect((status.json["unfit"] as? [Any])?.isEmpty == true, "\(status.stdout)")
+    }
+  }
+
   /// A table that is not in the definition can have a foreign key that prevents a delete. So apply reads its rows.
   @Test func aTableThatRefersToDeletedRowsIsInTheGrants() async throws {
     try await PipelineFixture.with { fixture in

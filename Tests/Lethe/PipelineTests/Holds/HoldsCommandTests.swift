@@ -48,6 +48,9 @@ import Testing
           ["holds", "release", "PIPELINE", "--output", "json", "--type"] + arguments)
       }
       // The newest answer is that the author is protected.
+      let nobody = try await release(
+        "users", "1", "--force", "--note", "court order", "--by", " ")
+      #expect(nobody.code == 2, "\(nobody)")
       let refused = try await release("users", "1", "--note", "court order")
       #expect(refused.code == 1)
       #expect("\(refused.json)".contains("protected"))
