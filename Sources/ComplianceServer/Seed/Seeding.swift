@@ -150,12 +150,12 @@ private struct DroppedIndexes {
     // Foreign keys come last, because a foreign key can be created only after the primary key that it references.
     let found = try await transaction.query(
       """
-      SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
-             format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname,
+      SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
+             pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname,
                     pg_get_constraintdef(oid)), contype = 'f'
       FROM pg_constraint WHERE conrelid = \(table)::regclass AND contype IN ('p', 'u', 'f')
       UNION ALL
-      SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid), false
+      SELECT pg_catalog.format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid), false
       FROM pg_index WHERE indrelid = \(table)::regclass
         AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
       ORDER BY 3, 2

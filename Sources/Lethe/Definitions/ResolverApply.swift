@@ -26,8 +26,9 @@ extension Resolver {
     return value.value
   }
 
-  /// Refuses a rate at which the wait after the largest transaction of a dataset would exceed
-  /// `ApplyPace.waitSecondsMax`. Apply would continue after that time, and exceed the rate. Datasets whose chunks are
+  /// Refuses a rate at which the wait after a transaction of `batch` plus `batch_rows` rows would exceed
+  /// `ApplyPace.waitSecondsMax`. Apply would continue after that time, and exceed the rate. A transaction can change more
+  /// rows if an event reaches one row in each of several tables; only the catalog shows that. Datasets whose chunks are
   /// applied in one transaction are not checked.
   private func rowsPerSecond(_ value: Located<Int>, _ datasets: [Dataset]) -> Int? {
     guard value.value >= 1 else {

@@ -238,7 +238,7 @@ actor LeaseKeeper: CallPermit, LeaseStatus {
     let end = ContinuousClock.now + limit
     if let (connection, lastUse) = session.take(), ContinuousClock.now - lastUse < Self.idleMax {
       do {
-        let result = try await within(min(limit, Self.reuseMax)) {
+        let result = try await within(min(limit / 2, Self.reuseMax)) {
           try await connection.abortedOnCancellation { try await body(connection) }
         }
         session = (connection, .now)

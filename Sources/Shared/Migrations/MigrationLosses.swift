@@ -143,7 +143,7 @@ struct LossDetector {
     var snapshot = Snapshot()
     let tables = try await session.query(
       """
-      SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname),
+      SELECT c.oid::bigint, pg_catalog.format('%I.%I', n.nspname, c.relname),
              coalesce((SELECT pg_catalog.string_agg(a.attname, chr(1)) FROM pg_attribute AS a
                        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ''),
              coalesce((SELECT sum(pg_stat_get_xact_tuples_deleted(t.relid))::bigint

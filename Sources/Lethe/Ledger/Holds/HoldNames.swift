@@ -59,6 +59,8 @@ package struct HoldNames: Sendable {
         """
         DELETE FROM lethe.held_key WHERE table_name = \(former.table)
         AND key_columns = \(former.columns)::text[]
+        -- A hold whose row cannot be identified keeps its key until it ends.
+        AND NOT EXISTS (\(holds(of: former)))
         """
       )
       try await transaction.execute(
@@ -67,6 +69,24 @@ package struct HoldNames: Sendable {
         ON CONFLICT DO NOTHING
         """)
     }
+  }
+
+  /// SQL: the holds of a key.
+  private func holds(of key: Key) -> SQL {
+    """
+    SELECT FROM lethe.hold AS h
+    WHERE h.table_name = \(key.table)
+      AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k ORDER BY k COLLATE "C") = \(key.columns)::text[]
+    """
+  }
+
+  /// Forgets a former key of a table if no hold has it any more.
+  package func forgetFormerKey(_ former: Key) async throws {
+    try await connection.execute(
+      """
+      DELETE FROM lethe.held_key WHERE table_name = \(former.table)
+      AND key_columns = \(former.columns)::text[] AND NOT EXISTS (\(holds(of: former)))
+      """)
   }
 
   /// Ends the holds of rows that no longer exist.

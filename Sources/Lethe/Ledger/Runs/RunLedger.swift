@@ -87,7 +87,9 @@ public struct RunLedger: Sendable {
         FROM (SELECT c.chunk_id FROM lethe.chunk AS c
               WHERE c.run_id = \(runID) AND c.state NOT IN (\(states: ChunkState.ended))
                 AND NOT EXISTS (SELECT FROM lethe.worker AS w
-                                WHERE w.lease = c.lease AND w.lease <> \(lease.token)::uuid)
+                                WHERE w.lease = c.lease AND w.lease <> \(lease.token)::uuid
+                                -- As an anti-join, it would not be checked again after a wait for a row.
+                                OFFSET 0)
               -- Other transactions lock chunks in this order, too.
               ORDER BY c.chunk_id FOR NO KEY UPDATE OF c) AS free
         WHERE taken.chunk_id = free.chunk_id

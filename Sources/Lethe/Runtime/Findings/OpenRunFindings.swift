@@ -113,13 +113,13 @@ extension [String] {
 
 extension Definition {
   /// The mistakes that prevent a run from continuing with this definition.
-  /// - Parameter roleMayDiffer: whether runs may use another role than the connection. If the connection's role lacks
-  ///   privileges of a run, nothing is known about runs of the other role, and the result is empty.
+  /// - Parameter roleMayDiffer: whether runs may use another role than the connection. Then privileges that the
+  ///   connection's role lacks are no mistakes.
   func mistakes(
     on connection: Connection, roleMayDiffer: Bool = false
   ) async throws -> [String] {
     let findings = try await Catalog(of: self, on: connection).check(self, on: connection)
       .filter { $0.severity == .error }
-    return roleMayDiffer && findings.contains(where: \.isOfRole) ? [] : findings.map(\.message)
+    return findings.filter { !(roleMayDiffer && $0.isOfRole) }.map(\.message)
   }
 }

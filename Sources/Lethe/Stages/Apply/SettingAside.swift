@@ -61,9 +61,16 @@ extension ApplyStage {
     of range: EventRange, after refusal: ApplyError, _ work: inout Work
   ) async throws -> Bool {
     var refusal = refusal
-    var formerIDs: Set<Int64> = []
+    var formerIDs: Set<Int64>?
     for _ in 1...Self.searchesMax {
-      let refused = try await refusedEvents(in: range, after: refusal, work)
+      let refused: [ChunkLedger.Refusal]
+      do {
+        refused = try await refusedEvents(in: range, after: refusal, work, throwingJoint: true)
+      } catch is RefusedTogether {
+        if try await makeBatchesSmaller(than: range, &work) { return false }
+        // They must be in one transaction. So each of them counts as refused that cannot be applied with the later ones.
+        refused = try await refusedEvents(in: range, after: refusal, work)
+      }
       do {
         let isRecorded = try await setAside(refused, applying: range, &work)
         report(refused, work)
@@ -82,6 +89,7 @@ extension ApplyStage {
     throw refusal
   }
 
+  /// Lets the next batches have at most half as many events as the range.
   /// - Returns: false if they cannot become smaller.
   private func makeBatchesSmaller(than range: EventRange, _ work: inout Work) async throws -> Bool {
     let events = try await ledger.events(
@@ -89,7 +97,7 @@ extension ApplyStage {
     guard events > 1 else { return false }
     let smaller = max(1, min(events, work.eventsCap ?? .max) / 2)
     guard smaller < work.eventsCap ?? .max else { return false }
-    (work.eventsMax, work.eventsCap) = (smaller, smaller)
+    (work.eventsMax, work.eventsCap, work.batchesUnderCap) = (smaller, smaller, 0)
     return true
   }
 
@@ -127,6 +135,9 @@ extension ApplyStage {
 
   // MARK: Finding the cause
 
+  /// The error that an event of a range is refused only together with other events of the range.
+  private struct RefusedTogether: Error {}
+
   /// An error that rolls back a transaction that was only a test.
   private struct RolledBack: Error {}
 
@@ -134,9 +145,9 @@ extension ApplyStage {
   /// each in a transaction that is rolled back. The last part comes first because a row can only be deleted
   /// after the rows of later events that refer to it.
   ///
-  /// - Throws: `ApplyError` if there are too many refused events.
+  /// - Throws: `ApplyError` if there are too many refused events. With `throwingJoint`, `RefusedTogether`.
   private func refusedEvents(
-    in range: EventRange, after refusal: ApplyError, _ work: Work
+    in range: EventRange, after refusal: ApplyError, _ work: Work, throwingJoint: Bool = false
   ) async throws -> [ChunkLedger.Refusal] {
     var refused: [ChunkLedger.Refusal] = []
     let changes = work.plan.changes
@@ -160,11 +171,10 @@ extension ApplyStage {
         }
       known = nil
       guard let found else { continue }
-      if middle == nil, hasCrossReferences, !work.isOversize,
+      if throwingJoint, middle == nil, hasCrossReferences, !work.isOversize,
         try await canBeApplied(part, without: refused.map(\.id), work)
       {
-        // The event is refused only together with others.
-        continue
+        throw RefusedTogether()
       }
       if let middle {
         parts += [part.from(part.after, through: middle), part.from(middle, through: part.through)]

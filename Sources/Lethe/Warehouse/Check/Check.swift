@@ -72,7 +72,8 @@ extension Catalog {
         message: "PostgreSQL refuses the condition: \(error.message)",
         remedy: error.state == .insufficientPrivilege
           ? "GRANT SELECT on the tables that the condition reads, and USAGE on their schemas, to \(Identifier(role).quoted)"
-          : "correct the SQL: where must be one condition on the rows of \(dataset.table)")
+          : "correct the SQL: where must be one condition on the rows of \(dataset.table)",
+        isOfRole: error.state == .insufficientPrivilege)
     }
   }
 }
@@ -336,7 +337,8 @@ struct Checker {
     guard table.rowsHiddenFrom.contains(privilege) else { return }
     error(
       path, "row-level security may hide rows of \(table.name) from \(privilege.rawValue)",
-      "give Lethe's role BYPASSRLS, or create a policy for this role with USING (true)")
+      "give Lethe's role BYPASSRLS, or create a policy for this role with USING (true)",
+      isOfRole: true)
   }
 
   mutating func warn(_ path: String, _ message: String, _ remedy: String) {

@@ -48,6 +48,26 @@ import Warehouse
     }
   }
 
+  /// A row cannot be found by the new key, because it is missing. Its hold ends, and the former key is forgotten then.
+  @Test func theHoldOfAMissingRowEndsAfterAChangeOfTheKey() async throws {
+    try await NightlyFixture.with(Shop(restore: "former"), Self.rows) { nights in
+      try await nights.run([8: "protected", 9: "protected"], checks: false)
+      try await nights.change("DELETE FROM posts WHERE post_id = 9")
+      try await nights.change(SQL(trusted: try #require(Self.otherKeys.first)))
+      try await nights.run([8: "protected", 10: "geo_scrubbed"], checks: false)
+      #expect(try await nights.rows("SELECT count(*) FROM lethe.hold") == ["(1)"])
+      #expect(
+        try await nights.rows(
+          "SELECT outcome FROM lethe.closed_hold WHERE table_name = 'shop.posts'") == ["(gone)"])
+      let keys = try await nights.rows(
+        """
+        SELECT DISTINCT k.key_columns = ARRAY (SELECT jsonb_object_keys(h.row_key) ORDER BY 1)
+        FROM lethe.held_key AS k JOIN lethe.hold AS h USING (table_name)
+        """)
+      #expect(keys == ["(t)"])
+    }
+  }
+
   /// A held column is dropped. The other held columns are still restored.
   @Test func aDroppedColumnIsNotRestored() async throws {
     let shop = Shop(

@@ -122,6 +122,9 @@ public struct HoldKeys: Sendable {
         try await names.endHoldsOfLostRows(
           known, rows: table.resolvedName.sql,
           isRow: isRow)
+        if let key = HoldKey(table), key.table != known.table || key.names != known.columns {
+          try await names.forgetFormerKey(known)
+        }
       } catch let error as PostgreSQLError where error.isRefusal {
         continue
       }
