@@ -260,8 +260,7 @@ import Testing
         try await fixture.base.execute(
           """
           ALTER TABLE warehouse.posts ADD reply_to bigint REFERENCES warehouse.posts;
-          CREATE INDEX ON warehouse.posts (reply_to);
-          UPDATE warehouse.posts SET reply_to = 60 WHERE post_id = 99
+          CREATE INDEX ON warehouse.posts (reply_to)
           """)
       }
       if obstacles.refused {
