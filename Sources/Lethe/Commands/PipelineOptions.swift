@@ -77,3 +77,11 @@ struct DatabaseOption: ParsableArguments {
     ConnectionString(database ?? ProcessInfo.processInfo.environment["DATABASE_URL"] ?? "")
   }
 }
+
+/// Refuses an empty text of an option. Nil means that the option is not given.
+/// - Throws: `ValidationError`.
+func requireNotEmpty(_ text: String?, _ option: String) throws {
+  guard text.map({ $0.contains { !$0.isWhitespace } }) ?? true else {
+    throw ValidationError("\(option) must not be empty")
+  }
+}

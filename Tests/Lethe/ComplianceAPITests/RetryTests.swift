@@ -1,6 +1,7 @@
 import Foundation
 import Logging
 import NIOCore
+import NIOHTTP1
 import Synchronization
 import TestFiles
 import Testing
@@ -48,11 +49,14 @@ import Vocabulary
     #expect(await waits(6, start + .seconds(15)) == [0, 0, 0, 0, 0, 3])
   }
 
-  private static func client(_ retry: RetryPolicy) async throws -> ComplianceClient {
+  private static func client(
+    _ retry: RetryPolicy, _ budgets: RateBudgets? = nil
+  ) async throws -> ComplianceClient {
     let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     return ComplianceClient(
       transport: try Transport(.init()), baseURL: "http://127.0.0.1:1", token: .init("t"),
-      allowedHosts: [], retry: retry, logger: logger, budgets: RateBudgets(logger: logger),
+      allowedHosts: [], retry: retry, logger: logger,
+      budgets: budgets ?? RateBudgets(logger: logger),
       retries: RetryBudget(retry), clock: ServerClock(logger: logger), profile: .init(.auto),
       permit: nil)
   }
@@ -93,6 +97,24 @@ import Vocabulary
     // Each failed attempt takes time. The time of a transfer does not count, but its delays do.
     #expect(try await Self.attempts(policy(1000, 0.0205), .download) == 21)
     #expect(try await Self.attempts(policy(1000, 0.0205)) <= 21)
+  }
+
+  /// A policy that may not wait for a rate limit, as that of `lethe check`, makes no call instead.
+  @Test func aCallIsRefusedIfTheRateLimitNeedsALongerWaitThanThePolicyAllows() async throws {
+    let budgets = RateBudgets(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let now = Date(timeIntervalSince1970: 1_790_000_000)
+    await budgets.note(
+      ["x-rate-limit-remaining": "0", "x-rate-limit-reset": "1790000600"], status: 200,
+      of: .list, serverNow: now)
+    let client = try await Self.client(RetryPolicy(rateLimitSecondsMax: 0), budgets)
+    var calls = 0
+    let error = await #expect(throws: APIError.self) {
+      try await client.repeated(.list, operation: "test", isRepeatable: true) { calls += 1 }
+    }
+    #expect(error?.kind == .rateLimited && calls == 0)
+    try await client.repeated(.get, operation: "test", isRepeatable: true) { calls += 1 }
+    #expect(calls == 1)
+    try await client.transport.shutdown()
   }
 
   @Test func anAttemptWithProgressIsNotCounted() async throws {

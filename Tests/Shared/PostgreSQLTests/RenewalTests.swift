@@ -54,6 +54,21 @@ import Testing
     }
   }
 
+  /// The statement and `close` run at the same time, so the session can be closed while a new one is opened.
+  @Test func aConnectionThatIsClosedDuringARenewalStaysClosed() async throws {
+    try await withTestDatabase { database in
+      for _ in 1...30 {
+        let connection = try await Connection.connect(
+          database.connectionString, renewedAfter: .zero)
+        async let result = connection.query("SELECT 1")
+        await Task.yield()
+        await connection.close()
+        _ = try? await result
+        await #expect(throws: PostgreSQLError.self) { try await connection.execute("SELECT 1") }
+      }
+    }
+  }
+
   @Test func anIdleSessionIsReplacedBeforeTheNextStatement() async throws {
     try await withTestDatabase { database in
       try await database.withConnection { try await $0.runScript("CREATE TABLE t (x int)") }

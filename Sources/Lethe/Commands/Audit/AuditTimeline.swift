@@ -84,7 +84,8 @@ struct AuditTimeline {
         """)
     case .superseded:
       lines.append(
-        "newer answers have superseded the result, and nothing of it is applied any more")
+        "no event of the result is left to apply: newer answers have superseded them, unless the ledger has lost them"
+      )
     case .pruned: lines.append("unknown: the event records of that time were pruned")
     case .failed: lines.append("the chunk failed before it had an answer")
     case .unanswered: lines.append("no answer yet: the chunk is \(check.state)")

@@ -32,12 +32,8 @@ struct GuardRepair: AsyncParsableCommand, OutputCommand {
   var note: String?
 
   mutating func validate() throws {
-    for (name, text) in [("--by", by), ("--note", note)] {
-      guard let text else { continue }
-      guard text.contains(where: { !$0.isWhitespace }) else {
-        throw ValidationError("\(name) is empty")
-      }
-    }
+    try requireNotEmpty(by, "--by")
+    try requireNotEmpty(note, "--note")
   }
 
   mutating func run() async throws {

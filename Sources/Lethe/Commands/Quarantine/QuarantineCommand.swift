@@ -95,9 +95,7 @@ struct QuarantineCommand: AsyncParsableCommand {
       guard approve || (by == nil && note == nil) else {
         throw ValidationError("--by and --note need --approve")
       }
-      guard by.map({ $0.contains { !$0.isWhitespace } }) ?? true else {
-        throw ValidationError("--by must not be empty")
-      }
+      try requireNotEmpty(by, "--by")
     }
 
     mutating func run() async throws {

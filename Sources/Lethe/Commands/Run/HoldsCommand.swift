@@ -107,7 +107,7 @@ struct HoldsCommand: AsyncParsableCommand {
       let options = output
       let release = HoldRelease(
         type: type.jobType, ids: unasked ? nil : ids, keepsHidden: keepHidden, isForced: force,
-        isDryRun: dryRun, by: try decision.who,
+        isDryRun: dryRun, by: decision.who,
         note: dryRun ? "" : try decision.requiredNote())
       try await untilSignalled {
         switch try await PipelineRuntime.release(release, of: pipeline) {
@@ -130,14 +130,9 @@ struct DecisionOptions: ParsableArguments {
   @Option(help: "Why. The note is kept and sealed.")
   var note: String?
 
-  var who: String {
-    get throws {
-      guard by.map({ $0.contains { !$0.isWhitespace } }) ?? true else {
-        throw ValidationError("--by must not be empty")
-      }
-      return by ?? NSUserName()
-    }
-  }
+  var who: String { by ?? NSUserName() }
+
+  func validate() throws { try requireNotEmpty(by, "--by") }
 
   func requiredNote() throws -> String {
     guard let note, note.contains(where: { !$0.isWhitespace }) else {

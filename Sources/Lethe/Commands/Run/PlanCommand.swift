@@ -9,7 +9,8 @@ struct PlanCommand: AsyncParsableCommand, OutputCommand {
     discussion: """
       The plan shows the number of IDs in the warehouse, and the chunks, jobs and bytes of their export. For \
       collected chunks, it also shows the rows by table, action and reason. To count the rows, plan applies each \
-      batch and rolls it back. A row that two batches reach is counted twice.
+      batch and rolls it back. A row that two batches reach is counted twice. \
+      The only trace of a plan can be empty partitions of the ledger for this month and the next.
 
       With --sql, the plan shows the statements with which apply counts, changes, checks, records and releases rows, \
       for each dataset, with $1, $2, … for the values.

@@ -62,9 +62,7 @@ struct RunCommand: AsyncParsableCommand, OutputCommand {
     guard adoptDefinition || (by == nil && note == nil) else {
       throw ValidationError("--by and --note need --adopt-definition")
     }
-    guard by.map({ $0.contains { !$0.isWhitespace } }) ?? true else {
-      throw ValidationError("--by must not be empty")
-    }
+    try requireNotEmpty(by, "--by")
   }
 
   mutating func run() async throws {

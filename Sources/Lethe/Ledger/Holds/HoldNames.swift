@@ -55,14 +55,7 @@ package struct HoldNames: Sendable {
           AND NOT EXISTS (SELECT FROM lethe.hold AS g
                           WHERE g.table_name = \(now.table) AND g.row_key = \(key))
         """)
-      try await transaction.execute(
-        """
-        DELETE FROM lethe.held_key WHERE table_name = \(former.table)
-        AND key_columns = \(former.columns)::text[]
-        -- A hold whose row cannot be identified keeps its key until it ends.
-        AND NOT EXISTS (\(holds(of: former)))
-        """
-      )
+      try await forget(former, on: transaction)
       try await transaction.execute(
         """
         INSERT INTO lethe.held_key (table_name, key_columns) VALUES (\(now.table), \(now.columns)::text[])
@@ -71,43 +64,44 @@ package struct HoldNames: Sendable {
     }
   }
 
-  /// SQL: the holds of a key.
-  private func holds(of key: Key) -> SQL {
-    """
-    SELECT FROM lethe.hold AS h
-    WHERE h.table_name = \(key.table)
-      AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k ORDER BY k COLLATE "C") = \(key.columns)::text[]
-    """
-  }
-
-  /// Forgets a former key of a table if no hold has it any more.
-  package func forgetFormerKey(_ former: Key) async throws {
-    try await connection.execute(
-      """
-      DELETE FROM lethe.held_key WHERE table_name = \(former.table)
-      AND key_columns = \(former.columns)::text[] AND NOT EXISTS (\(holds(of: former)))
-      """)
-  }
-
   /// Ends the holds of rows that no longer exist.
   /// - Parameters:
   ///   - rows: the table of the rows `t`.
   ///   - isRow: the condition that a row `t` is the row of a hold `h`.
-  package func endHoldsOfLostRows(_ known: Key, rows: SQL, isRow: SQL) async throws {
-    try await connection.execute(
-      recording: .holdsOfLostRowsEnded,
+  ///   - isFormer: whether the table has another key now. Then the key is forgotten if no hold has it any more.
+  package func endHoldsOfLostRows(
+    _ known: Key, rows: SQL, isRow: SQL, isFormer: Bool
+  ) async throws {
+    try await connection.withTransaction(recording: .holdsOfLostRowsEnded) { transaction in
+      try await transaction.execute(
+        """
+        WITH lost AS (
+          DELETE FROM lethe.hold AS h
+          WHERE h.table_name = \(known.table)
+            AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k
+              ORDER BY k COLLATE "C") = \(known.columns)::text[]
+            AND NOT EXISTS (SELECT FROM \(rows) AS t WHERE \(isRow))
+          RETURNING h.*
+        )
+        INSERT INTO lethe.closed_hold
+          (hold_id, table_name, row_key, row_type, row_id, held_at, outcome)
+        SELECT hold_id, table_name, row_key, row_type, row_id, held_at, 'gone' FROM lost
+        """)
+      if isFormer { try await forget(known, on: transaction) }
+    }
+  }
+
+  /// Forgets a key of a table if no hold has it. A hold whose row cannot be identified keeps its key until it ends.
+  private func forget(_ key: Key, on transaction: Transaction) async throws {
+    try await transaction.execute(
       """
-      WITH lost AS (
-        DELETE FROM lethe.hold AS h
-        WHERE h.table_name = \(known.table)
-          AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k
-            ORDER BY k COLLATE "C") = \(known.columns)::text[]
-          AND NOT EXISTS (SELECT FROM \(rows) AS t WHERE \(isRow))
-        RETURNING h.*
-      )
-      INSERT INTO lethe.closed_hold
-        (hold_id, table_name, row_key, row_type, row_id, held_at, outcome)
-      SELECT hold_id, table_name, row_key, row_type, row_id, held_at, 'gone' FROM lost
+      DELETE FROM lethe.held_key
+      WHERE table_name = \(key.table) AND key_columns = \(key.columns)::text[]
+        AND NOT EXISTS (
+          SELECT FROM lethe.hold AS h
+          WHERE h.table_name = \(key.table)
+            AND ARRAY (SELECT k FROM jsonb_object_keys(h.row_key) AS k
+              ORDER BY k COLLATE "C") = \(key.columns)::text[])
       """)
   }
 

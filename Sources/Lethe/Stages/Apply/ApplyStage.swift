@@ -84,7 +84,7 @@ public struct ApplyStage: Sendable {
     }
     while let range = try await nextRangeAfterWait(after: through, &work) {
       guard try await apply(range, &work) else { continue }
-      work.noteBatch()
+      if let limits = dataset.batch { work.cap.noteBatch(limit: limits.events) }
       through = range.through
       logger.debug(
         "\(chunk.label): events applied up to ID \(through)",
@@ -147,22 +147,12 @@ public struct ApplyStage: Sendable {
     /// The size of the next batch, in events. It is smaller than the definition allows after events that reach many
     /// rows, and then grows again. Nil if the chunk is one batch.
     var eventsMax: Int?
-    /// The largest size of the next batches. Nil if only the definition limits it. It is set when events are refused only
-    /// together, and grows slowly, because a larger batch can be refused again.
-    var eventsCap: Int?
-    /// How many batches were applied since the cap has changed.
-    var batchesUnderCap = 0
+    /// A bound of `eventsMax` after events were refused only together.
+    var cap = BatchCap()
     /// The session that has the temporary tables for batches.
     var session: Int?
     /// Whether the next range is one event that reaches more rows than a transaction may change.
     var isOversize = false
-
-    /// Doubles the cap after some batches.
-    mutating func noteBatch() {
-      guard let cap = eventsCap else { return }
-      batchesUnderCap += 1
-      if batchesUnderCap == 16 { (eventsCap, batchesUnderCap) = (cap * 2, 0) }
-    }
 
     /// The chunk's counts of events, if almost every batch contains all kinds of its events. Then the events of each
     /// batch do not have to be counted. Nil if a kind is rare: some batches then do not need the statements for this
@@ -248,7 +238,7 @@ public struct ApplyStage: Sendable {
       work.eventsMax = max(1, (work.eventsMax ?? limits.events) / 2)
     }
     work.eventsMax = min(
-      limits.events, work.eventsCap ?? .max, 2 * (work.eventsMax ?? limits.events))
+      limits.events, work.cap.events ?? .max, 2 * (work.eventsMax ?? limits.events))
     return range()
   }
 

@@ -94,10 +94,8 @@ extension ApplyStage {
   private func makeBatchesSmaller(than range: EventRange, _ work: inout Work) async throws -> Bool {
     let events = try await ledger.events(
       of: work.chunk, after: range.after, through: range.through, on: connection)
-    guard events > 1 else { return false }
-    let smaller = max(1, min(events, work.eventsCap ?? .max) / 2)
-    guard smaller < work.eventsCap ?? .max else { return false }
-    (work.eventsMax, work.eventsCap, work.batchesUnderCap) = (smaller, smaller, 0)
+    guard let smaller = work.cap.halve(refusedEvents: events) else { return false }
+    work.eventsMax = smaller
     return true
   }
 

@@ -114,6 +114,17 @@ import Testing
     }
   }
 
+  @Test func anUnknownHostIsReported() async throws {
+    try await LocalService.withSite { site in
+      let process = try await serve(site, ["--listen", "no-such-host.invalid:0"])
+      #expect(
+        process.log.contains(
+          "cannot listen on no-such-host.invalid, port 0: its address is unknown"))
+      #expect(process.log.contains("remedy"))
+      #expect(await process.exitCode() == 1)
+    }
+  }
+
   @Test func anUnwritableSpoolIsReported() async throws {
     try await LocalService.withSite { site in
       let process = try await serve(site, ["--spool", "/dev/null/spool"])

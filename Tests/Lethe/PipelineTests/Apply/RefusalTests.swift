@@ -275,6 +275,34 @@ import Testing
     }
   }
 
+  /// Post 92 replies to post 60, so both must be deleted in one transaction. The trigger refuses that.
+  @Test(arguments: ["batch: 2", "batch: 20"])
+  func eventsThatMustBeInOneTransactionAndAreRefusedTogetherStopNoOthers(batch: String)
+    async throws
+  {
+    try await RefusalFixture.with { fixture in
+      try await fixture.base.execute(
+        """
+        CREATE TABLE public.deleted (at timestamptz PRIMARY KEY DEFAULT now());
+        CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN INSERT INTO public.deleted DEFAULT VALUES; RETURN NULL; END';
+        CREATE TRIGGER note AFTER DELETE ON warehouse.posts FOR EACH ROW EXECUTE FUNCTION public.note();
+        ALTER TABLE warehouse.posts ADD reply_to bigint REFERENCES warehouse.posts;
+        CREATE INDEX ON warehouse.posts (reply_to);
+        UPDATE warehouse.posts SET reply_to = 60 WHERE post_id = 92
+        """)
+      let report = try #require(
+        try await fixture.run(try fixture.pipeline(batch: batch, ids: 50)).last)
+      #expect(report.setAside == [])
+      let refused = report.refused.compactMap { Int64($0.id) }.sorted()
+      #expect(try await fixture.unfinishedPosts() == refused)
+      // Only events between the two posts are in the same transaction.
+      #expect(refused.contains(60) && refused.allSatisfy { (60...92).contains($0) }, "\(refused)")
+      #expect(try await fixture.damagedPosts() == 0)
+      #expect(try await fixture.base.ledgerFaults() == [])
+    }
+  }
+
   @Test(arguments: sampled(kinds, ["batch: 1", "batch: 3", "batch: 20"], 11))
   func onlyTheRefusedEventIsSetAsideForEachCause(kind: Kind, batch: String) async throws {
     try await RefusalFixture.with { fixture in

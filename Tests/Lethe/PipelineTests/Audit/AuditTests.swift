@@ -23,6 +23,25 @@ import Vocabulary
 
   // MARK: Show
 
+  /// The history of an ID is limited, because a user can hold any number of posts.
+  @Test func theNewestEndedHoldsAreShownAndAHoldThatLetheEndedNamesNoOperator() async throws {
+    try await PipelineFixture.with { fixture in
+      try await fixture.execute(
+        """
+        INSERT INTO lethe.closed_hold (hold_id, table_name, row_key, row_type, row_id, held_at, closed_at, outcome)
+        SELECT n, 'shop.posts', '{}', 'tweets', 5, now(), timestamptz '2026-01-01Z' + n * interval '1 minute', 'gone'
+        FROM generate_series(1, 1003) AS n
+        """)
+      let times = try await trail(of: 5, fixture).holds.map(\.at)
+      #expect(times.count == 1000 && times == times.sorted())
+      #expect(times.first?.hasPrefix("2026-01-01T00:04") == true, "\(times.first ?? "")")
+      #expect(times.last?.hasPrefix("2026-01-01T16:43") == true, "\(times.last ?? "")")
+      let shown = try await lethe(fixture, "show", "5")
+      #expect(shown.stdout.contains("the row did not exist any more"), "\(shown)")
+      #expect(!shown.stdout.contains("operator"))
+    }
+  }
+
   @Test func aPostThatWasDeletedWithItsAuthorNamesTheAuthorsEvent() async throws {
     try await PipelineFixture.with { fixture in
       try await fixture.addSamples(posts: 500)

@@ -56,6 +56,22 @@ extension RehearsalCase {
         CREATE TRIGGER keep AFTER UPDATE OF text ON shop.posts FOR EACH ROW EXECUTE FUNCTION shop.keep()
         """, messageParts: [["shop.past_1 gets copies", "redact shop.posts", "keep of shop.posts"]]),
     RehearsalCase(
+      name: "a trigger that fires because redact moves the rows to another partition",
+      setupSQL: past
+        + partitioned(
+          by: "LIST (text)",
+          """
+          CREATE TABLE shop.posts_1 PARTITION OF shop.posts FOR VALUES IN ('', '[redacted]');
+          CREATE TABLE shop.posts_2 PARTITION OF shop.posts DEFAULT;
+          """)
+        + function("keep", "INSERT INTO shop.past VALUES (NEW.post_id, NEW.text)", returns: "NULL")
+          + """
+          CREATE TRIGGER keep AFTER INSERT OR UPDATE OF ingested_at ON shop.posts
+            FOR EACH ROW EXECUTE FUNCTION shop.keep()
+          """,
+      messageParts: [["shop.past gets copies", "redact shop.posts", "keep of shop.posts"]],
+      notes: emptyNotes("1 of 2 parts", "shop.posts_1")),
+    RehearsalCase(
       name: "a trigger on the parent of a partition",
       setupSQL: past + """
         ALTER TABLE shop.media DROP CONSTRAINT media_post_id_fkey;

@@ -113,6 +113,19 @@ import Testing
       let holds = try #require(status.json["holds"] as? [String: Any])
       #expect(holds["unasked_ids"] as? Int == 1)
       #expect((holds["unasked_rows"] as? Int ?? 0) >= 2)
+      // An ID of the other type that no dataset exports holds the same rows. Each row counts once.
+      let rows = holds["unasked_rows"] as? Int
+      try await nights.execute(
+        """
+        INSERT INTO lethe.holder (hold_id, type, id, columns, pipeline, dataset, job_id, asked_at)
+        SELECT hold_id, 'tweets', 999, columns, pipeline, dataset, job_id, asked_at FROM lethe.holder
+        WHERE type = 'users' AND id = 1
+        """)
+      let both = try await nights.lethe("status", "--database", nights.url, "--output", "json")
+      let counted = try #require(both.json["holds"] as? [String: Any])
+      #expect(counted["unasked_ids"] as? Int == 2)
+      #expect(counted["unasked_rows"] as? Int == rows)
+      try await nights.execute("DELETE FROM lethe.holder WHERE id = 999")
       let released = try await nights.lethe(
         "holds", "release", "PIPELINE", "--type", "users", "--unasked", "--force", "--note", "gone",
         "--output", "json")

@@ -118,13 +118,11 @@ public struct HoldKeys: Sendable {
           "t.\($0.sql) = (h.row_key ->> \(literal: name))::\($0.typeSQL)" as SQL
         }
       }.joined(separator: " AND ")
+      let now = HoldKey(table)
       do {
         try await names.endHoldsOfLostRows(
-          known, rows: table.resolvedName.sql,
-          isRow: isRow)
-        if let key = HoldKey(table), key.table != known.table || key.names != known.columns {
-          try await names.forgetFormerKey(known)
-        }
+          known, rows: table.resolvedName.sql, isRow: isRow,
+          isFormer: now.map { $0.table != known.table || $0.names != known.columns } ?? false)
       } catch let error as PostgreSQLError where error.isRefusal {
         continue
       }
